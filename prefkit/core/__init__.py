@@ -1,0 +1,1 @@
+"""Records, ids, errors, registries, randomness and safe files: the standard library only."""

@@ -1,0 +1,89 @@
+"""Files that are whole or absent: write beside, fsync, rename. Digests of files.
+
+A kill may leave ``*.tmp-<pid>`` behind: readers ignore them, ``clear_leftovers`` removes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefkit.core.errors import DataError, from_os_error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success fsync it and rename it into place.
+
+    On any failure the temporary file is removed and ``path`` is as it was.
+    """
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+        fsync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise from_os_error(error, path) or error from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON, whole or not at all; NaN is refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; DataError with the line if it is malformed."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise from_os_error(error, path) or error from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        line = getattr(error, "lineno", 1)
+        raise DataError(f"{path}:{line}: not JSON: {error}") from None
+
+
+def file_digest(path: Path) -> str:
+    """BLAKE2b-128 of a file's bytes, or of a folder's relative paths and bytes, in order."""
+    digest = hashlib.blake2b(digest_size=16)
+    members = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for member in members:
+        if path.is_dir():
+            digest.update(str(member.relative_to(path)).encode() + b"\0")
+        with open(member, "rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a killed run left in ``folder`` and below."""
+    for leftover in folder.rglob("*.tmp-*"):
+        if leftover.is_file():
+            leftover.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The outside world: Arrow schemas, reading data of known layouts, writing other tools' formats."""

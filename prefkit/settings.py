@@ -1,0 +1,141 @@
+"""One grammar of configuration: pydantic models from YAML, ``--set a.b=c`` or Python arguments.
+
+Each stage owns one ``Settings`` model; ``rounds/project.py`` composes them into prefkit.yaml.
+All faults of a file are reported at once, each with its line, its value and the nearest key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from prefkit.core.errors import ConfigError, from_os_error
+from prefkit.core.registry import did_you_mean
+
+S = TypeVar("S", bound="Settings")
+Path_ = tuple[str | int, ...]
+
+
+class Settings(BaseModel):
+    """Base of every stage's settings: unknown keys refused, values frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def read_settings(model: type[S], path: Path, overrides: Sequence[str] = ()) -> S:
+    """Parse a YAML file into ``model``; ConfigError lists every fault with file and line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise from_os_error(error, path) or error from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text: {error}") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"{path}:{line}: not YAML: {problem}") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}:1: expected keys and values, found {type(values).__name__}")
+    return parse_settings(model, values, overrides, where=str(path), lines=_lines(node))
+
+
+def parse_settings(
+    model: type[S],
+    values: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    where: str = "settings",
+    lines: Mapping[Path_, int] | None = None,
+) -> S:
+    """Validate ``values`` with ``overrides`` ("a.b=c", YAML values) laid over them."""
+    merged: dict[str, Any] = _copy(values)
+    for override in overrides:
+        _lay_over(merged, override)
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_faults(model, error, where, lines or {}))) from None
+
+
+def _copy(values: Any) -> Any:
+    if isinstance(values, Mapping):
+        return {str(key): _copy(value) for key, value in values.items()}
+    return values
+
+
+def _lay_over(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(
+            f"--set {override!r}: expected KEY=VALUE", hint="for example --set train.beta=0.2"
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override!r}: the value is not YAML") from None
+    *parents, last = key.strip().split(".")
+    at = values
+    for parent in parents:
+        below = at.setdefault(parent, {})
+        if not isinstance(below, dict):
+            raise ConfigError(f"--set {override!r}: {parent!r} is a value, not a section")
+        at = below
+    at[last] = value
+
+
+def _lines(node: yaml.Node | None, path: Path_ = ()) -> dict[Path_, int]:
+    """The line (from 1) of every key of a composed YAML document."""
+    found: dict[Path_, int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, str(key.value))
+            found[here] = key.start_mark.line + 1
+            found.update(_lines(value, here))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            here = (*path, index)
+            found[here] = value.start_mark.line + 1
+            found.update(_lines(value, here))
+    return found
+
+
+def _faults(
+    model: type[BaseModel], error: ValidationError, where: str, lines: Mapping[Path_, int]
+) -> list[str]:
+    faults: list[str] = []
+    for item in error.errors():
+        path: Path_ = item["loc"]
+        line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
+        place = where if line is None else f"{where}:{line}"
+        key = ".".join(str(part) for part in path)
+        if item["type"] == "extra_forbidden":
+            known = _known_keys(model, path[:-1])
+            fault = f"unknown key {key!r}{did_you_mean(str(path[-1]), known)}"
+            if known and "did you mean" not in fault:
+                fault += f"; known: {', '.join(known)}"
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            shown = "" if item["type"] == "missing" else f" is {item['input']!r}:"
+            fault = f"{key}{shown} {message[:1].lower()}{message[1:]}"
+        faults.append(f"{place}: {fault}")
+    return faults
+
+
+def _known_keys(model: type[BaseModel], path: Path_) -> list[str]:
+    at: Any = model
+    for part in path:
+        field = at.model_fields.get(str(part)) if hasattr(at, "model_fields") else None
+        if field is None:
+            return []
+        at = field.annotation
+    return list(at.model_fields) if hasattr(at, "model_fields") else []

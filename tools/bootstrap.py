@@ -9,8 +9,8 @@ killed leaves a marker, and the next call starts the environment again (pip's do
 makes that cheap).
 
 PyTorch: where ``nvidia-smi`` answers, what pip offers (on Linux the CUDA build). Elsewhere a CPU
-build: what pip's own configuration offers if that is one, else PyTorch's public CPU index.
-``TORCH_INDEX`` overrides both.
+build: what pip's own configuration offers if that is one, else PyTorch's public CPU index, and
+only where that does not answer the default build. ``TORCH_INDEX`` overrides all of it.
 """
 
 from __future__ import annotations
@@ -202,15 +202,23 @@ def has_nvidia_gpu() -> bool:
 
 def install_torch(requirement: str, cuda: bool) -> None:
     """PyTorch alone, so that the packages after it find theirs satisfied."""
-    index = os.environ.get("TORCH_INDEX")
-    if index is None and not cuda and not pip_offers_cpu_build(requirement):
-        index = CPU_INDEX
-    if index:
-        say(f"  PyTorch from {index}")
-        # Only torch itself: its dependencies come from where pip usually looks.
-        pip("install", "--no-deps", "--index-url", index, requirement)
-    else:
+    if chosen := os.environ.get("TORCH_INDEX"):
+        install_torch_from(chosen, requirement)
+    elif cuda or pip_offers_cpu_build(requirement):
         pip("install", requirement)
+    else:
+        try:
+            install_torch_from(CPU_INDEX, requirement)
+        except InstallFailed:
+            say(f"  {CPU_INDEX} does not answer: taking pip's default build of PyTorch.")
+            say("  It runs without a GPU too, but brings CUDA: several GiB more.")
+            pip("install", requirement)
+
+
+def install_torch_from(index: str, requirement: str) -> None:
+    """Only torch itself: its dependencies come from where pip usually looks."""
+    say(f"  PyTorch from {index}")
+    pip("install", "--no-deps", "--retries", "2", "--index-url", index, requirement)
 
 
 def pip_offers_cpu_build(requirement: str) -> bool:

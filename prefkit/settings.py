@@ -6,6 +6,7 @@ All faults of a file are reported at once, each with its line, its value and the
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -139,3 +140,29 @@ def _known_keys(model: type[BaseModel], path: Path_) -> list[str]:
             return []
         at = field.annotation
     return list(at.model_fields) if hasattr(at, "model_fields") else []
+
+
+def commented_yaml(settings: Settings) -> str:
+    """YAML of ``settings`` with every key's description as a comment above it."""
+    return "\n".join(_commented(settings, indent="")) + "\n"
+
+
+def _commented(settings: BaseModel, indent: str) -> list[str]:
+    lines: list[str] = []
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if not indent and lines:
+            lines.append("")
+        if field.description:
+            wrapped = textwrap.wrap(field.description, 96 - len(indent))
+            lines += [f"{indent}# {line}" for line in wrapped]
+        if isinstance(value, BaseModel):
+            lines.append(f"{indent}{name}:")
+            lines += _commented(value, indent + "  ")
+        else:
+            plain = settings.model_dump(mode="json", include={name})[name]
+            text = yaml.safe_dump(
+                {name: plain}, allow_unicode=True, sort_keys=False, default_flow_style=None
+            )
+            lines += [indent + line for line in text.rstrip("\n").splitlines()]
+    return lines

@@ -35,7 +35,9 @@ stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def plain(text: object) -> str:
     """``text`` without control characters: model output must not drive the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    return "".join(
+        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text)
+    )
 
 
 def say(text: str) -> None:
@@ -59,7 +61,9 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 def facts_table(title: str, facts: Sequence[tuple[str, object]]) -> Table:
     """Two columns: a name and a value."""
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=None, show_header=False)
+    table = Table(
+        title=Text(title, style="bold"), title_justify="left", box=None, show_header=False
+    )
     table.add_column(style="dim")
     table.add_column()
     for name, value in facts:
@@ -78,7 +82,11 @@ def rows_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object
 
 
 def finish(
-    value: Mapping[str, Any], *, as_json: bool, screen: Sequence[Table | str], next_command: str = ""
+    value: Mapping[str, Any],
+    *,
+    as_json: bool,
+    screen: Sequence[Table | str],
+    next_command: str = "",
 ) -> None:
     """Print the result: the screen, or under ``--json`` the one line."""
     if as_json:

@@ -1,0 +1,166 @@
+"""The demo: two rounds on the embedded model, with a rule as rater, in an ordinary workspace.
+
+What it does is protocol, not tuning: docs/demo.md says what is measured and was committed
+before the seeds that are reported were run.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from prefkit.core.errors import WorkspaceError
+from prefkit.core.files import read_json, write_json
+from prefkit.core.progress import Progress, silent
+from prefkit.core.records import Comparison
+from prefkit.core.rng import derive_seed
+from prefkit.formats.tables import read_records, write_records
+from prefkit.generation import generate
+from prefkit.policy.load import policy_digest
+from prefkit.rounds.loop import LoopResult, open_job, run_loop
+from prefkit.rounds.memory import PeakMemory
+from prefkit.rounds.project import LoopSettings, Project, init_workspace
+from prefkit.rounds.report import write_report
+from prefkit.rounds.stages import Job
+from prefkit.workspace import CONFIG_NAME, Workspace, run_stage
+
+WAITING_PROMPTS = 24
+MARK = "demo.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What the demo's last screen shows. peak_gib: the largest of all its runs so far."""
+
+    workspace: Workspace
+    loop: LoopResult
+    n_waiting: int
+    peak_gib: float
+    report: Path
+
+
+def demo_project(seed: int, backend: str) -> Project:
+    """The demo's configuration: small enough for two cores and 15 minutes."""
+    project = Project()
+    return project.model_copy(
+        update={
+            "seed": seed,
+            "loop": LoopSettings(
+                rounds=2, prompts_per_round=96, label="machine", data="accumulate", start="base"
+            ),
+            "generate": project.generate.model_copy(
+                update={
+                    "n": 4,
+                    "max_tokens": 64,
+                    "pairs_per_prompt": 2,
+                    "engine": project.generate.engine.model_copy(update={"backend": backend}),
+                }
+            ),
+            "judge": project.judge.model_copy(
+                update={"rater": "format", "noise": 0.1, "seed": derive_seed("noise", seed)}
+            ),
+            "train": project.train.model_copy(
+                update={"epochs": 2, "learning_rate": 1e-4, "batch_size": 8}
+            ),
+            "evaluate": project.evaluate.model_copy(
+                update={
+                    "rule": "format",
+                    "max_tokens": 64,
+                    "engine": project.evaluate.engine.model_copy(update={"backend": backend}),
+                }
+            ),
+        }
+    )
+
+
+def open_demo(folder: Path, *, seed: int, backend: str = "auto", fresh: bool = False) -> Workspace:
+    """The demo's workspace: made, started over (``fresh``) or found as it stands.
+
+    Only a folder that an earlier demo made is ever removed.
+    """
+    from prefkit_data import demo_prompts
+
+    exists = (folder / CONFIG_NAME).is_file()
+    if fresh and folder.exists():
+        if not (folder / MARK).is_file():
+            raise WorkspaceError(
+                f"{folder}: not made by prefkit demo, so --fresh does not remove it",
+                hint="choose another folder, or remove it yourself",
+            )
+        shutil.rmtree(folder)
+        exists = False
+    if exists:
+        return Workspace.open(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).is_file():
+        raise WorkspaceError(f"{folder}: the folder is not empty", hint="choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / MARK, {"seed": seed, "peak_gib": 0.0})
+    prompts = [*demo_prompts("train"), *demo_prompts("heldout")]
+    return init_workspace(folder, demo_project(seed, backend), prompts)
+
+
+def run_demo(workspace: Workspace, *, progress: Progress = silent) -> Demo:
+    """Run the demo to its end, or show what stands."""
+    loop = run_loop(workspace, progress=progress)
+    with workspace.locked(), PeakMemory() as memory:
+        job = open_job(workspace, progress=progress)
+        try:
+            n_waiting = offer_comparisons(job)
+        finally:
+            job.store.close()
+        report = write_report(workspace, loop.rounds, job.project)
+    mark: dict[str, Any] = read_json(workspace.path / MARK)
+    peak = max(mark["peak_gib"], loop.peak_gib, memory.gib)
+    write_json(workspace.path / MARK, {**mark, "peak_gib": round(peak, 3)})
+    return Demo(workspace, loop, n_waiting, peak, report)
+
+
+def offer_comparisons(job: Job) -> int:
+    """Put fresh pairs of the last adapter's answers into the store; how many wait for a vote."""
+    folder, last = job.workspace.path / "next", job.project.loop.rounds
+    settings = job.project.generate.model_copy(
+        update={"n": 2, "pairs_per_prompt": 1, "seed": derive_seed("next", job.project.seed)}
+    )
+    prompts, _ = job.prompts.of_round(last + 1, 2 * WAITING_PROMPTS, job.project.seed)
+
+    def work() -> Mapping[str, Any]:
+        result = generate(
+            prompts,
+            job.source,
+            settings,
+            adapter=job.adapter(last),
+            journal=folder / "journal",
+            progress=job.progress,
+        )
+        offered = [replace(c, origin="people") for c in result.comparisons]
+        write_records(folder / "comparisons.parquet", offered, Comparison)
+        return {"n_comparisons": len(offered)}
+
+    run_stage(
+        folder,
+        "offer",
+        inputs={"policy": policy_digest(job.source, job.adapter(last))},
+        config={**settings.model_dump(mode="json"), "prompts": [p.id for p in prompts]},
+        outputs=("comparisons.parquet",),
+        work=work,
+    )
+    shutil.rmtree(folder / "journal", ignore_errors=True)
+    offered = read_records(folder / "comparisons.parquet", Comparison)
+    job.store.add(offered, k=job.project.annotate.k)
+    voted = {vote.comparison_id for vote in job.store.votes()}
+    return sum(comparison.id not in voted for comparison in offered)
+
+
+def demo_result(demo: Demo, seconds: float) -> dict[str, Any]:
+    """The demo's JSON object (see the README)."""
+    return {
+        "rounds": demo.loop.rounds,
+        "seconds": round(seconds, 1),
+        "peak_gib": round(demo.peak_gib, 2),
+        "report": str(demo.report),
+        "workspace": str(demo.workspace.path),
+        "n_waiting": demo.n_waiting,
+    }

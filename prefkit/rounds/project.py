@@ -1,0 +1,160 @@
+"""prefkit.yaml: every stage's settings in one model, and the workspace made from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from prefkit.annotation.settings import AnnotateSettings
+from prefkit.core.errors import WorkspaceError
+from prefkit.core.files import write_text
+from prefkit.core.records import Prompt
+from prefkit.evaluation.settings import EvaluateSettings
+from prefkit.generation.settings import GenerateSettings
+from prefkit.judging.settings import JudgeSettings
+from prefkit.settings import Settings, commented_yaml, read_settings
+from prefkit.training.settings import TrainSettings
+from prefkit.workspace import CONFIG_NAME, Workspace
+
+HEADER = """\
+# prefkit workspace. Every key is explained above it and may be left out for its default.
+# Override one for a single run with: prefkit loop run --set train.beta=0.2
+
+"""
+
+
+class LoopSettings(Settings):
+    """What a round is and how rounds follow one another."""
+
+    rounds: int = Field(2, ge=1, description="How many rounds to run.")
+    prompts_per_round: int = Field(
+        128, ge=1, description="New training prompts asked in each round."
+    )
+    label: Literal["people", "machine"] = Field(
+        "people",
+        description="Who votes. people: the loop stops and waits for `prefkit annotate`; "
+        "machine: the rater of the judge section votes at once.",
+    )
+    quorum: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of a round's comparisons that must have their votes before it goes on.",
+    )
+    data: Literal["accumulate", "fresh"] = Field(
+        "accumulate",
+        description="What a round trains on. accumulate: examples of all rounds so far; "
+        "fresh: this round's only.",
+    )
+    start: Literal["base", "previous"] = Field(
+        "base",
+        description="Where a round's adapter starts. base: a new adapter on the base model "
+        "(with data: accumulate every round can be rebuilt alone); previous: the last adapter.",
+    )
+    heldout_share: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="With label: people, the share of labelled prompts kept from training and "
+        "used for held-out accuracy.",
+    )
+
+
+class CurateSection(Settings):
+    """Which recipe filters the preferences."""
+
+    recipe: str = Field("quick", description="A shipped recipe (none, quick) or a YAML file.")
+    overrides: tuple[str, ...] = Field(
+        (), description='Changes to the recipe, for example ["length_ratio.max=3"].'
+    )
+
+
+class Project(Settings):
+    """The whole of prefkit.yaml."""
+
+    model: str = Field(
+        "smollm2",
+        description="The policy: a Hub id, a folder, a GGUF file, or smollm2 for the embedded "
+        "SmolLM2-135M-Instruct.",
+    )
+    prompts: str = Field(
+        "prompts.jsonl",
+        description="Prompts of this project, one JSON object a line: prompt or messages, and "
+        "tags. Rows tagged split: heldout are never trained on.",
+    )
+    heldout_prompts: int = Field(
+        64,
+        ge=1,
+        description="How many prompts to hold out for evaluation where none are tagged so "
+        "(at most a third of all).",
+    )
+    seed: int = Field(0, description="Seed of everything random in this project.")
+    loop: LoopSettings = Field(LoopSettings(), description="Rounds.")
+    generate: GenerateSettings = Field(GenerateSettings(), description="Sampling and pairing.")
+    judge: JudgeSettings = Field(JudgeSettings(), description="The machine that votes.")
+    annotate: AnnotateSettings = Field(AnnotateSettings(), description="The labelling app.")
+    aggregate: Literal["vote_share"] = Field(
+        "vote_share", description="How votes become P(a wins)."
+    )
+    curate: CurateSection = Field(
+        CurateSection(), description="Filters between votes and training."
+    )
+    train: TrainSettings = Field(TrainSettings(), description="DPO training.")
+    evaluate: EvaluateSettings = Field(
+        EvaluateSettings(), description="What is measured each round."
+    )
+
+
+def read_project(workspace: Workspace, overrides: Sequence[str] = ()) -> Project:
+    """The workspace's configuration; ConfigError lists every fault with its line."""
+    return read_settings(Project, workspace.config_path, overrides)
+
+
+def init_workspace(
+    path: str | Path, project: Project, prompts: Iterable[dict[str, object]]
+) -> Workspace:
+    """Make a workspace: prefkit.yaml, the prompts file and rounds/.
+
+    Raises WorkspaceError where one exists already. prefkit.yaml is written last, so a folder
+    without it is no workspace yet and the same call can be made again.
+    """
+    folder = Path(path).expanduser().resolve()
+    if (folder / CONFIG_NAME).exists():
+        raise WorkspaceError(
+            f"{folder}: there is a workspace already",
+            hint=f"prefkit status {path}, or choose another folder",
+        )
+    (folder / "rounds").mkdir(parents=True, exist_ok=True)
+    prompts_path = folder / project.prompts
+    if not prompts_path.exists():
+        lines = [json.dumps(prompt, ensure_ascii=False) for prompt in prompts]
+        write_text(prompts_path, "\n".join(lines) + "\n")
+    write_text(folder / CONFIG_NAME, HEADER + commented_yaml(project))
+    return Workspace(folder)
+
+
+def starter_prompts(path: Path | None) -> list[dict[str, object]]:
+    """The rows of a new prompts.jsonl: the user's own prompts, or a few of prefkit's."""
+    if path is None:
+        from prefkit_data import demo_prompts
+
+        return [*demo_prompts("train")[:256], *demo_prompts("heldout")[:64]]
+    from prefkit.formats.load import load_prompts
+
+    return [prompt_to_row(prompt) for prompt in load_prompts(path)]
+
+
+def prompt_to_row(prompt: Prompt) -> dict[str, object]:
+    """A prompt as a line of prompts.jsonl: ``prompt`` for one user turn, else ``messages``."""
+    row: dict[str, object] = {}
+    if len(prompt.messages) == 1 and prompt.messages[0].role == "user":
+        row["prompt"] = prompt.messages[0].text
+    else:
+        row["messages"] = [{"role": m.role, "content": m.text} for m in prompt.messages]
+    if prompt.tags:
+        row["tags"] = dict(prompt.tags)
+    return row

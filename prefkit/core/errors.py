@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import errno
 import importlib
+import importlib.util
+from pathlib import Path
 from types import ModuleType
 
 
@@ -79,6 +81,17 @@ def require(package: str, extra: str) -> ModuleType:
         if error.name and error.name.split(".")[0] == package.split(".")[0]:
             raise MissingExtra(package, extra) from None
         raise
+
+
+def require_folder(package: str, extra: str) -> Path:
+    """The folder of an installed package, found without importing it, or MissingExtra.
+
+    For packages that are wanted for a data file and whose code needs more than that file.
+    """
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise MissingExtra(package, extra)
+    return Path(found.origin).parent
 
 
 def from_os_error(error: OSError, path: object) -> PrefkitError | None:

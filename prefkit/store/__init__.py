@@ -1,1 +1,5 @@
-"""TODO"""
+"""The vote store: the only truth for votes, on SQLite or PostgreSQL, in one versioned schema."""
+
+from prefkit.store.votes import Served, StoreCounts, VoteStore
+
+__all__ = ["Served", "StoreCounts", "VoteStore"]

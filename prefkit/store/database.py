@@ -1,0 +1,145 @@
+"""One connection policy for SQLite and PostgreSQL, and the store's faults in the user's words.
+
+SQLite: WAL, synchronous=FULL (an acknowledged vote survives a power cut), and BEGIN IMMEDIATE
+for every transaction that writes. A deferred BEGIN that reads and then writes ends in "database
+is locked" at once under load, whatever the busy timeout.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+from prefkit.core.errors import EnvironmentFault, PrefkitError, StoreError, require
+
+BUSY_SECONDS = 30
+_WRITES = "prefkit_writes"
+
+
+class Database:
+    """An engine with its name for messages and, for SQLite, its file.
+
+    name never holds a password. file is None for PostgreSQL.
+    """
+
+    def __init__(self, path_or_url: str | Path) -> None:
+        url = _url(path_or_url)
+        self.name = url.render_as_string(hide_password=True)
+        self.file: Path | None = None
+        if url.get_backend_name() == "sqlite":
+            self.file = Path(url.database or "")
+            self.name = str(self.file)
+            self.engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+            event.listen(self.engine, "connect", _on_sqlite_connect)
+            event.listen(self.engine, "begin", _on_sqlite_begin)
+        else:
+            self.engine = sa.create_engine(url, pool_pre_ping=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the store is one file."""
+        return self.file is not None
+
+    @contextmanager
+    def reading(self) -> Generator[sa.Connection]:
+        """A transaction that sees one moment and writes nothing."""
+        with self._faults(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Generator[sa.Connection]:
+        """A transaction that holds the write lock from its start (SQLite)."""
+        with self._faults(), self.engine.connect() as connection:
+            connection = connection.execution_options(**{_WRITES: True})
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def _faults(self) -> Generator[None]:
+        try:
+            yield
+        except (DBAPIError, sqlite3.Error) as error:
+            mendable = _mendable(error, self.name)
+            if mendable is None:
+                raise
+            raise mendable from None
+
+    def close(self) -> None:
+        """Give every connection back; the last one folds SQLite's log into the file."""
+        self.engine.dispose()
+
+
+def _url(path_or_url: str | Path) -> sa.URL:
+    if isinstance(path_or_url, Path) or "://" not in path_or_url:
+        return sa.URL.create("sqlite", database=str(Path(path_or_url).expanduser().absolute()))
+    try:
+        url = sa.make_url(path_or_url)
+    except ArgumentError:
+        raise StoreError(
+            "the store's address is not a database URL",
+            hint="a file path, or postgresql+psycopg://USER@HOST/DATABASE",
+        ) from None
+    if url.get_backend_name() == "postgresql":
+        require("psycopg", "postgres")
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() == "sqlite" and url.database:
+        return url
+    raise StoreError(
+        f"the store's address starts with {url.drivername}://, which is not supported",
+        hint="a file path, or postgresql+psycopg://USER@HOST/DATABASE",
+    )
+
+
+def _on_sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # BEGIN is ours, see _on_sqlite_begin
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _on_sqlite_begin(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _mendable(error: Exception, name: str) -> PrefkitError | None:
+    """The fault that a user can mend behind a driver's error, or None."""
+    text = str(getattr(error, "orig", None) or error).strip()
+    low = text.lower()
+    if "not a database" in low:
+        return StoreError(
+            f"{name}: not a prefkit store (not an SQLite file)", hint="check the path"
+        )
+    if "malformed" in low or "disk i/o error" in low:
+        return StoreError(
+            f"{name}: the store is damaged: {text}",
+            hint="put a backup in its place (prefkit store backup makes them)",
+        )
+    if "is full" in low or "no space left" in low:
+        return EnvironmentFault(
+            f"{name}: the disk is full", hint="free some space; saved votes are kept"
+        )
+    if "database is locked" in low:
+        return StoreError(
+            f"{name}: another process has held the store for {BUSY_SECONDS} s",
+            hint="end it, or wait and try again",
+        )
+    if "readonly" in low or "unable to open" in low:
+        return EnvironmentFault(
+            f"{name}: cannot be opened for writing", hint="check the folder and its permissions"
+        )
+    if "connection" in low and isinstance(error, OperationalError):
+        first_line = text.splitlines()[0]
+        return StoreError(
+            f"{name}: no connection: {first_line}",
+            hint="check that the server runs, and the address and password",
+        )
+    return None

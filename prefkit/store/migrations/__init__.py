@@ -1,0 +1,1 @@
+"""Alembic's environment and revisions; shipped in the wheel."""

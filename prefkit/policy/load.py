@@ -1,0 +1,161 @@
+"""Weights in memory: a causal language model, its tokenizer and, if asked for, a LoRA adapter."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefkit.core.errors import ConfigError, EnvironmentFault, ModelError, require
+from prefkit.core.ids import content_id
+from prefkit.policy.cache import files_digest
+from prefkit.policy.gguf import quiet_transformers
+from prefkit.policy.resolve import ModelSource, resolve_model
+
+if TYPE_CHECKING:
+    import torch
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A loaded model. ``digest`` names its weights, the adapter's included."""
+
+    model: Any
+    tokenizer: Any
+    source: ModelSource
+    digest: str
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills rows; its value never matters, padding is masked."""
+        return pad_id(self.tokenizer)
+
+
+def pad_id(tokenizer: Any) -> int:
+    """The pad token, else the end-of-text token, else 0."""
+    for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if candidate is not None:
+            return int(candidate)
+    return 0
+
+
+def load_tokenizer(source: ModelSource) -> Any:
+    """The tokenizer of ``source`` (a few hundred milliseconds, no weights)."""
+    transformers = require("transformers", "train")
+    with quiet_transformers():
+        return transformers.AutoTokenizer.from_pretrained(source.path, local_files_only=True)
+
+
+def load_policy(
+    source: ModelSource | str,
+    *,
+    adapter: Path | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+) -> Policy:
+    """Load a model in evaluation mode; ``adapter`` is a peft folder laid over it.
+
+    dtype "auto" is bfloat16; device "auto" is CUDA where there is one, else the CPU. Raises
+    ModelError for weights that do not load.
+    """
+    torch = require("torch", "train")
+    transformers = require("transformers", "train")
+    if isinstance(source, str):
+        source = resolve_model(source)
+    place = pick_device(device)
+    precision = pick_dtype(dtype)
+    tokenizer = load_tokenizer(source)
+    safetensors_error = require("safetensors", "train").SafetensorError
+    with quiet_transformers():
+        try:
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                source.path, dtype=precision, local_files_only=True, use_safetensors=True
+            )
+        except (ValueError, KeyError, safetensors_error) as error:
+            raise ModelError(
+                f"{source.path}: transformers cannot load this model: {error}",
+                hint="models that need remote code are not supported; else download it again",
+            ) from None
+        except torch.OutOfMemoryError:
+            raise EnvironmentFault(
+                f"{source.spec}: not enough memory for {source.size_bytes / 1e9:.1f} GB of weights",
+                hint="choose a smaller --model",
+            ) from None
+    model.to(place)
+    if adapter is not None:
+        model = attach_adapter(model, adapter)
+    model.eval()
+    return Policy(model, tokenizer, source, policy_digest(source, adapter))
+
+
+def attach_adapter(model: Any, adapter: Path, *, trainable: bool = False) -> Any:
+    """``model`` with the LoRA adapter of a peft folder over it; ModelError if it does not fit."""
+    check_adapter(adapter)
+    peft = require("peft", "train")
+    try:
+        # Kept in the model's own precision: on a CPU, fp32 adapters under a bf16 model cost twice.
+        return peft.PeftModel.from_pretrained(
+            model, str(adapter), is_trainable=trainable, autocast_adapter_dtype=False
+        )
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"{adapter}: the adapter does not fit this model: {error}",
+            hint="use the base model that the adapter's README names",
+        ) from None
+
+
+def check_adapter(adapter: Path) -> dict[str, Any]:
+    """The adapter's configuration; ModelError where the folder is no peft adapter."""
+    config = adapter / ADAPTER_CONFIG
+    if not config.is_file() or not (adapter / ADAPTER_WEIGHTS).is_file():
+        raise ModelError(
+            f"{adapter}: not an adapter folder ({ADAPTER_CONFIG} and {ADAPTER_WEIGHTS} expected)",
+            hint="give the folder that `prefkit train` wrote, for example OUT/adapter",
+        )
+    try:
+        return dict(json.loads(config.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{config}: not JSON: {error}", hint="train the adapter again") from None
+
+
+def adapter_digest(path: Path) -> str:
+    """Digest of an adapter's weights and configuration (its README does not count)."""
+    check_adapter(path)
+    return files_digest(path, [path / ADAPTER_CONFIG, path / ADAPTER_WEIGHTS])
+
+
+def policy_digest(source: ModelSource, adapter: Path | None) -> str:
+    """What names the weights that wrote an answer (``Completion.model``)."""
+    if adapter is None:
+        return source.digest
+    return content_id({"model": source.digest, "adapter": adapter_digest(adapter)})
+
+
+def pick_device(device: str) -> torch.device:
+    """ "auto" is CUDA where there is one, else the CPU; EnvironmentFault for a device not here."""
+    torch = require("torch", "train")
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise ConfigError(f"device is {device!r}: expected auto, cpu, cuda or cuda:N") from None
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentFault(
+            f"device {device!r}: this PyTorch sees no CUDA device", hint="run `prefkit doctor`"
+        )
+    return place
+
+
+def pick_dtype(dtype: str) -> torch.dtype:
+    """ "auto" is bfloat16 on CPU and CUDA alike: the range of fp32 at half the traffic."""
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype is {dtype!r}: expected one of {', '.join(DTYPES)}")
+    torch = importlib.import_module("torch")
+    return torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)

@@ -290,7 +290,7 @@ def _comparison(row: Mapping[str, Any]) -> Comparison:
 
 def _vote(row: Mapping[str, Any]) -> Vote:
     at: datetime = row["at"]
-    values = {**row, "aspects": json.loads(row["aspects"] or "{}"), "at": at.astimezone(UTC)}
+    values: dict[str, Any] = {**row, "aspects": json.loads(row["aspects"] or "{}"), "at": at.astimezone(UTC)}
     return Vote(**values)
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,9 +28,9 @@ from markupsafe import Markup
 from prefkit.core.files import write_text
 from prefkit.report.plots import Bar, bar_plot, interval_text, line_plot, waterfall
 from prefkit.report.scale import label
+from prefkit.report.untrusted import visible
 
 Value = str | int | float | bool | None
-BIDI_OVERRIDES = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,8 @@ class Report:
         """Lines by name, each of (x, y); a y of None or not finite is left out and counted."""
         drawn, n_left_out = _drawable(series)
         if n_left_out:
-            note = f"{note} {n_left_out} points without a value are left out.".strip()
+            points = "1 point" if n_left_out == 1 else f"{n_left_out} points"
+            note = f"{note} {points} without a value left out.".strip()
         if not drawn:
             return self._add("empty", title, note=note or "No values to draw.")
         plot = line_plot(drawn, title=title, x_label=x_label, y_label=y_label, reference=reference)
@@ -200,19 +200,6 @@ def shown(value: Value) -> str:
     return value
 
 
-def visible(text: str) -> str:
-    """Text that cannot steer its page: controls and direction overrides become a visible mark.
-
-    Line ends and tabs stay, and so do the joiners of emoji and Indic scripts.
-    """
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}"
-        if (unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t") or c in BIDI_OVERRIDES
-        else c
-        for c in text.replace("\r\n", "\n")
-    )
-
-
 def _drawable(
     series: Mapping[str, Sequence[tuple[float, float | None]]],
 ) -> tuple[dict[str, list[tuple[float, float]]], int]:
@@ -251,7 +238,7 @@ def _source(text: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
+    return Environment(
         loader=PackageLoader("prefkit.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -260,7 +247,6 @@ def _environment() -> Environment:
         # Every value that the template prints passes here first; markup of our own stays as it is.
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
-    return environment
 
 
 @cache

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from prefkit.report.scale import Axis, label, thin, ticks
+from prefkit.report.untrusted import visible
 
 WIDTH = 720
 GLYPH = 6.6  # the mean advance of a 12 px sans-serif glyph, in pixels
@@ -50,7 +51,13 @@ def line_plot(
         x_low, x_high = x_ticks[0], x_ticks[-1]
     across = Axis(x_low, x_high, left, WIDTH - right)
     up = Axis(y_ticks[0], y_ticks[-1], height - bottom, top)
-    inside = [tick for tick in x_ticks if x_low <= tick <= x_high]
+    # Steps, epochs and rounds are counted: no tick between two of them.
+    counted = all(float(x).is_integer() for x, _ in every)
+    inside = [
+        tick
+        for tick in x_ticks
+        if x_low <= tick <= x_high and (float(tick).is_integer() or not counted)
+    ]
     parts = [_grid(y_ticks, up, left, WIDTH - right)]
     parts += [_text(across(x), height - bottom + 18, label(x), "tick", "middle") for x in inside]
     parts.append(_text((left + WIDTH - right) / 2, height - 8, x_label, "axis", "middle"))
@@ -121,8 +128,9 @@ def waterfall(n_in: int, dropped: Mapping[str, int], *, title: str, unit: str) -
             x = across(left)
             parts.append(_line(x, y + row - 5, x, y + row + 5, "thread"))
         sign = "\N{MINUS SIGN}" if kind == "dropped" else ""
-        share = f" ({label((high - low) / n_in, percent=True)})" if n_in and kind != "in" else ""
-        shown = f"{sign}{label(high - low)}{_short_share(high - low, n_in) if share else ''}"
+        shown = f"{sign}{label(high - low)}"
+        if n_in and kind != "in":
+            shown += f"  ({100 * (high - low) / n_in:.1f} %)"
         parts.append(_text(WIDTH - 122, y + row / 2 + 4, shown, "value", "start"))
     reasons = ", ".join(f"{count} {name}" for name, count in dropped.items()) or "none"
     return _svg(height, title, f"{n_in} {unit} in, {n_kept} kept; dropped: {reasons}.", parts)
@@ -144,10 +152,6 @@ def _steps(n_in: int, dropped: Mapping[str, int]) -> list[tuple[str, int, int, s
         steps.append((reason, left - count, left, "dropped"))
         left -= count
     return steps
-
-
-def _short_share(count: int, n_in: int) -> str:
-    return f"  ({100 * count / n_in:.1f} %)"
 
 
 def _bar(
@@ -196,6 +200,7 @@ def _cut(name: str, longest: int = 32) -> str:
 
 
 def _svg(height: float, title: str, description: str, parts: Sequence[Markup]) -> Markup:
+    title, description = visible(title), visible(description)
     head = Markup("<title>{}</title><desc>{}</desc>").format(title, description)
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>').format(
         WIDTH, math.ceil(height), f"{title}. {description}", head, Markup("").join(parts)
@@ -217,16 +222,16 @@ def _line(x1: float, y1: float, x2: float, y2: float, klass: str) -> Markup:
 def _text(
     x: float, y: float, words: str, klass: str, anchor: str, *, full: str | None = None
 ) -> Markup:
-    hover = Markup("<title>{}</title>").format(full) if full and full != words else ""
+    hover = Markup("<title>{}</title>").format(visible(full)) if full and full != words else ""
     return Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}{}</text>').format(
-        klass, _number(x), _number(y), anchor, escape(words), hover
+        klass, _number(x), _number(y), anchor, escape(visible(words)), hover
     )
 
 
 def _turned(x: float, y: float, words: str) -> Markup:
     return Markup(
         '<text class="axis" text-anchor="middle" transform="translate({} {}) rotate(-90)">{}</text>'
-    ).format(_number(x), _number(y), words)
+    ).format(_number(x), _number(y), visible(words))
 
 
 def _number(value: float | str) -> str:

@@ -45,6 +45,8 @@ def label(value: float, *, percent: bool = False) -> str:
         return f"{100 * value:.4g} %"
     if value == 0:
         return "0"
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     if abs(value) >= 1e6 or abs(value) < 1e-3:
         return f"{value:.3g}"
     if float(value).is_integer():
@@ -60,9 +62,7 @@ def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     n_stretches = (MOST_POINTS - 2) // 2
     inner = points[1:-1]
     for index in range(n_stretches):
-        stretch = inner[
-            index * len(inner) // n_stretches : (index + 1) * len(inner) // n_stretches
-        ]
+        stretch = inner[index * len(inner) // n_stretches : (index + 1) * len(inner) // n_stretches]
         ends = {min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])}
         kept.extend(sorted(ends))
     return [*kept, points[-1]]

@@ -40,8 +40,6 @@ def run(
     Example: prefkit loop run my-project --set loop.label=machine --set judge.rater=format
     """
     from prefkit.rounds.loop import run_loop
-    from prefkit.rounds.project import read_project
-    from prefkit.rounds.report import write_report
     from prefkit.workspace import Workspace
 
     workspace = Workspace.open(folder)
@@ -52,9 +50,8 @@ def run(
         "rounds": result.rounds,
         "peak_gib": round(result.peak_gib, 2),
     }
-    if result.rounds:
-        project = read_project(workspace, overrides or ())
-        value["report"] = str(write_report(workspace, result.rounds, project))
+    if result.report:
+        value["report"] = str(result.report)
     if result.waiting:
         value["waiting"] = asdict(result.waiting)
         left = result.waiting.wanted - result.waiting.done

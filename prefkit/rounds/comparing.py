@@ -16,7 +16,8 @@ from prefkit.core.rng import derive_seed
 from prefkit.evaluation import answer_lengths, greedy_answers, reward_accuracy, win_rate
 from prefkit.formats.tables import read_records, write_records
 from prefkit.generation import generate
-from prefkit.judging.rules import RULES, rule_verdict
+from prefkit.judging import rule_verdict
+from prefkit.judging.rules import RULES
 from prefkit.policy.load import policy_digest
 from prefkit.rounds.stages import Job
 from prefkit.workspace import Manifest, run_stage

@@ -23,7 +23,6 @@ from prefkit.policy.load import policy_digest
 from prefkit.rounds.loop import LoopResult, open_job, run_loop
 from prefkit.rounds.memory import PeakMemory
 from prefkit.rounds.project import LoopSettings, Project, init_workspace
-from prefkit.rounds.report import write_report
 from prefkit.rounds.stages import Job
 from prefkit.workspace import CONFIG_NAME, Workspace, run_stage
 
@@ -111,11 +110,11 @@ def run_demo(workspace: Workspace, *, progress: Progress = silent) -> Demo:
             n_waiting = offer_comparisons(job)
         finally:
             job.store.close()
-        report = write_report(workspace, loop.rounds, job.project)
     mark: dict[str, Any] = read_json(workspace.path / MARK)
     peak = max(mark["peak_gib"], loop.peak_gib, memory.gib)
     write_json(workspace.path / MARK, {**mark, "peak_gib": round(peak, 3)})
-    return Demo(workspace, loop, n_waiting, peak, report)
+    assert loop.report is not None, "a machine labels the demo, so it never waits"
+    return Demo(workspace, loop, n_waiting, peak, loop.report)
 
 
 def offer_comparisons(job: Job) -> int:

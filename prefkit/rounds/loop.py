@@ -17,6 +17,7 @@ from prefkit.rounds.comparing import answer_base, evaluate_round
 from prefkit.rounds.memory import PeakMemory
 from prefkit.rounds.project import read_project
 from prefkit.rounds.prompts import RoundPrompts
+from prefkit.rounds.report import write_report
 from prefkit.rounds.stages import (
     Job,
     Waiting,
@@ -38,12 +39,14 @@ class LoopResult:
     """Where a loop stands: done, or waiting for people in one round.
 
     rounds: the summary of each finished round, see ``round_summary``. peak_gib: of this run.
+    report: None before the first round is finished.
     """
 
     state: Literal["done", "waiting"]
     rounds: list[dict[str, Any]]
     waiting: Waiting | None
     peak_gib: float
+    report: Path | None
 
 
 def run_loop(
@@ -64,7 +67,10 @@ def run_loop(
         for number in range(1, job.project.loop.rounds + 1)
         if (summary := round_summary(workspace, number))
     ]
-    return LoopResult("waiting" if waiting else "done", summaries, waiting, memory.gib)
+    report = None
+    if summaries:
+        report = write_report(workspace, summaries, job.project, model_path=job.source.path)
+    return LoopResult("waiting" if waiting else "done", summaries, waiting, memory.gib, report)
 
 
 def open_job(

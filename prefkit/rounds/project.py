@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from prefkit.aggregation import AggregateSettings
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.core.errors import WorkspaceError
 from prefkit.core.files import write_text
@@ -97,8 +98,8 @@ class Project(Settings):
     generate: GenerateSettings = Field(GenerateSettings(), description="Sampling and pairing.")
     judge: JudgeSettings = Field(JudgeSettings(), description="The machine that votes.")
     annotate: AnnotateSettings = Field(AnnotateSettings(), description="The labelling app.")
-    aggregate: Literal["vote_share"] = Field(
-        "vote_share", description="How votes become P(a wins)."
+    aggregate: AggregateSettings = Field(
+        AggregateSettings(), description="How votes become P(a wins)."
     )
     curate: CurateSection = Field(
         CurateSection(), description="Filters between votes and training."

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
+from prefkit.aggregation.votes import standing_votes
 from prefkit.core.records import Comparison, Vote
 
 # What counts as an answer to a comparison: everything but "ask somebody else" and "taken back".
@@ -28,10 +29,8 @@ class Quorum:
 
 def count_answers(votes: Sequence[Vote]) -> Counter[str]:
     """Standing answers a comparison: replaced, withdrawn and skipped votes left out."""
-    replaced = {vote.replaces for vote in votes if vote.replaces}
-    return Counter(
-        vote.comparison_id for vote in votes if vote.id not in replaced and vote.choice in ANSWERS
-    )
+    standing, _ = standing_votes(votes)
+    return Counter(vote.comparison_id for vote in standing if vote.choice in ANSWERS)
 
 
 def quorum(

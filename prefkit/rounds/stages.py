@@ -50,6 +50,16 @@ class Job:
     def folder(self, number: int) -> Path:
         return self.workspace.round_path(number)
 
+    def model_facts(self) -> dict[str, Any]:
+        """Which base model this is, for the manifests; a Hub model's revision is pinned here."""
+        source = self.source
+        return {
+            "spec": source.spec,
+            "kind": source.kind,
+            "revision": source.revision,
+            "digest": source.digest,
+        }
+
     def adapter(self, number: int) -> Path | None:
         """The adapter that round ``number`` trained; None for round 0, the base model."""
         return self.folder(number) / "train" / "adapter" if number else None
@@ -108,6 +118,7 @@ def generate_round(job: Job, number: int, planned: Manifest) -> Manifest:
             "n_candidates": len(result.completions),
             "n_comparisons": len(comparisons),
             "backend": result.backend,
+            "model": job.model_facts(),
             **{f"n_{name}": n for name, n in result.counts.items()},
         }
 
@@ -152,7 +163,12 @@ def vote_round(job: Job, number: int, generated: Manifest) -> Manifest | Waiting
     if not frozen:
         job.store.add(comparisons, k=job.project.annotate.k)
         if loop.label == "machine":
-            result = judge(comparisons, job.project.judge, progress=job.progress)
+            result = judge(
+                comparisons,
+                job.project.judge,
+                journal=folder / "judge_journal",
+                progress=job.progress,
+            )
             job.store.add_votes(result.votes)
             failed = dict(result.failed)
         else:
@@ -183,7 +199,7 @@ def aggregate_round(job: Job, number: int, voted: Manifest) -> Manifest:
     def work() -> Mapping[str, Any]:
         comparisons = read_records(folder / "comparisons.parquet", Comparison)
         votes = read_records(folder / "votes.parquet", Vote)
-        preferences = aggregate(comparisons, votes, method=job.project.aggregate)
+        preferences = aggregate(comparisons, votes, method=job.project.aggregate.method)
         write_records(folder / "preferences.parquet", preferences, Preference)
         without = len(comparisons) - len(preferences)
         return {"n_preferences": len(preferences), "n_without_preference": without}
@@ -192,7 +208,7 @@ def aggregate_round(job: Job, number: int, voted: Manifest) -> Manifest:
         folder,
         "aggregate",
         inputs={"votes": voted.outputs["votes.parquet"], **voted.inputs},
-        config={"method": job.project.aggregate},
+        config=job.project.aggregate.model_dump(mode="json"),
         outputs=("preferences.parquet",),
         work=work,
     )
@@ -272,6 +288,7 @@ def train_round(job: Job, number: int, curated: Sequence[Manifest]) -> Manifest:
         return {
             "n_examples": len(training),
             "n_heldout": len(heldout),
+            "model": job.model_facts(),
             "steps": result.steps,
             "first_loss": result.first_loss,
             "last_loss": result.last_loss,

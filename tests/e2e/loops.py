@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from prefkit.core.records import Comparison, Completion, Preference, Vote
 from prefkit.core.files import file_digest
+from prefkit.core.records import Comparison, Completion, Preference, Vote
 from prefkit.formats.tables import read_records
 from prefkit.rounds.project import LoopSettings, Project, init_workspace
 from prefkit.store import VoteStore

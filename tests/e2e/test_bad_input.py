@@ -31,7 +31,7 @@ def run(
     return code, error
 
 
-@pytest.fixture()
+@pytest.fixture
 def fail(monkeypatch, capfd):
     """Run a command that must fail with exit code 1 and name its mend."""
 
@@ -44,7 +44,7 @@ def fail(monkeypatch, capfd):
     return check
 
 
-@pytest.fixture()
+@pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     rows = [{"prompt": f"question {n}"} for n in range(6)]
     return init_workspace(tmp_path / "ws", Project(), rows).path

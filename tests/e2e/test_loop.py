@@ -95,7 +95,7 @@ def vote_on_everything(workspace: Workspace) -> None:
         shorter = "a" if len(comparison.a.text) <= len(comparison.b.text) else "b"
         vote = Vote(
             id=str(uuid4()),
-            task_id=store.task_id(comparison.id),
+            task_id=comparison.id,
             comparison_id=comparison.id,
             rater="ada",
             rater_kind="human",

@@ -35,8 +35,8 @@ CONTAINS = {"demo": ("demo",), "dev": ("dev", "demo")}
 EXTRAS = {"demo": "app,train", "dev": "dev"}
 # Measured with `du` after an install with the CPU build of PyTorch 2.13 on Linux x86-64
 # (benchmarks/README.md says how).
-GIB_ON_DISK = {"demo": "2.3 GiB", "dev": "2.6 GiB"}
-GIB_TO_DOWNLOAD = {"demo": "0.8 GiB", "dev": "0.9 GiB"}
+GIB_ON_DISK = {"demo": "2.1 GiB", "dev": "2.4 GiB"}
+GIB_TO_DOWNLOAD = {"demo": "0.6 GiB", "dev": "0.7 GiB"}
 
 
 class InstallFailed(Exception):

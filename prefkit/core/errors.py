@@ -6,6 +6,7 @@
     ├── ModelError         a model that cannot be found, read or used
     ├── StoreError         the vote store: wrong version, locked, damaged
     ├── WorkspaceError     a project folder or a stage of it
+    ├── TrainingError      a loss or gradient that is no longer finite
     ├── EngineError        a text engine that did not start or stopped
     └── EnvironmentFault   disk, port, memory, a missing optional package
         └── MissingExtra
@@ -51,6 +52,10 @@ class StoreError(PrefkitError):
 
 class WorkspaceError(PrefkitError):
     """A project folder or a stage of it."""
+
+
+class TrainingError(PrefkitError):
+    """A training run that cannot go on: its loss or gradient is no longer finite."""
 
 
 class EngineError(PrefkitError):
@@ -109,7 +114,7 @@ def from_os_error(error: OSError, path: object) -> PrefkitError | None:
             )
         case errno.ENOENT:
             return DataError(f"{path}: no such file or folder", hint="check the path")
-        case errno.EISDIR | errno.ENOTDIR:
+        case errno.EISDIR | errno.ENOTDIR | errno.EEXIST:
             return DataError(f"{path}: {error.strerror}", hint="check the path")
         case errno.EADDRINUSE:
             return EnvironmentFault(f"{path}: the port is in use", hint="choose another --port")

@@ -126,7 +126,10 @@ def _faults(
                 fault += f"; known: {', '.join(known)}"
         else:
             message = item["msg"].removeprefix("Value error, ")
-            shown = "" if item["type"] == "missing" else f" is {item['input']!r}:"
+            value = item["input"]
+            # A whole section is no news to its author; a single value is.
+            hidden = item["type"] == "missing" or isinstance(value, Mapping | list)
+            shown = ":" if hidden else f" is {value!r}:"
             fault = f"{key}{shown} {message[:1].lower()}{message[1:]}"
         faults.append(f"{place}: {fault}")
     return faults

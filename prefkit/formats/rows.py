@@ -12,10 +12,10 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, cast, overload
 
 import pyarrow as pa
 import pyarrow.feather as feather
@@ -91,8 +91,31 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def rows_of_table(table: pa.Table, source: str) -> Rows:
-    """Rows of an Arrow table; its NaN values become None."""
-    return Rows(source, cast(list[Row], table.to_pylist()), None, table)
+    """Rows of an Arrow table."""
+    return Rows(source, _TableRows(table), None, table)
+
+
+class _TableRows(Sequence[Row]):
+    """The rows of a table as dicts, made when asked for: a table of Examples never is."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def __iter__(self) -> Iterator[Row]:
+        for batch in self._table.to_batches(max_chunksize=4096):
+            yield from batch.to_pylist()
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+        if isinstance(index, slice):
+            return _TableRows(self._table.take(list(range(*index.indices(len(self))))))
+        return cast(Row, self._table.slice(range(len(self))[index], 1).to_pylist()[0])
 
 
 def _suffix(path: Path) -> str:

@@ -290,7 +290,8 @@ def _comparison(row: Mapping[str, Any]) -> Comparison:
 
 def _vote(row: Mapping[str, Any]) -> Vote:
     at: datetime = row["at"]
-    values: dict[str, Any] = {**row, "aspects": json.loads(row["aspects"] or "{}"), "at": at.astimezone(UTC)}
+    aspects = json.loads(row["aspects"] or "{}")
+    values: dict[str, Any] = {**row, "aspects": aspects, "at": at.astimezone(UTC)}
     return Vote(**values)
 
 

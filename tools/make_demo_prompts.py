@@ -70,7 +70,8 @@ TRAIN: Topics = {
     ),
     "weather": (
         ("What causes {}?", "How should I prepare for {}?", "Describe {} as you would in a story."),
-        "thunder, fog, a heat wave, hail, a rainbow, snow, a strong wind, frost, drizzle, a drought",
+        "thunder, fog, a heat wave, hail, a rainbow, snow, a strong wind, frost, drizzle, "
+        "a drought",
     ),
     "kitchen": (
         ("How do I use {}?", "How do I clean {}?", "What can I cook with {}?"),
@@ -79,11 +80,13 @@ TRAIN: Topics = {
     ),
     "fruit": (
         ("How can I tell that {} is ripe?", "Describe the taste of {}.", "How should I store {}?"),
-        "a mango, an avocado, a pear, a melon, a banana, a peach, a pineapple, a kiwi, a fig, a plum",
+        "a mango, an avocado, a pear, a melon, a banana, a peach, a pineapple, a kiwi, a fig, "
+        "a plum",
     ),
     "garden": (
         ("How do I grow {}?", "When should I water {}?", "Why would someone plant {}?"),
-        "tomatoes, basil, roses, carrots, lavender, sunflowers, strawberries, mint, pumpkins, tulips",
+        "tomatoes, basil, roses, carrots, lavender, sunflowers, strawberries, mint, pumpkins, "
+        "tulips",
     ),
     "jobs": (
         (
@@ -109,8 +112,8 @@ TRAIN: Topics = {
             "What does {} sound like?",
             "Give advice to someone who is learning {}.",
         ),
-        "the violin, the trumpet, the drums, the flute, the piano, the harp, the guitar, the cello, "
-        "the accordion, the banjo",
+        "the violin, the trumpet, the drums, the flute, the piano, the harp, the guitar, "
+        "the cello, the accordion, the banjo",
     ),
     "health": (
         (
@@ -197,14 +200,18 @@ HELDOUT: Topics = {
         "a beetle, a grasshopper",
     ),
     "drinks": (
-        ("How do I make {}?", "Describe {} to someone who never had it.", "When is {} best served?"),
+        (
+            "How do I make {}?",
+            "Describe {} to someone who never had it.",
+            "When is {} best served?",
+        ),
         "green tea, lemonade, hot chocolate, espresso, a smoothie, apple cider, iced coffee, "
         "ginger tea, a milkshake, tomato juice",
     ),
     "travel": (
         ("What should I pack for {}?", "What can go wrong on {}?", "Why do people like {}?"),
-        "a beach holiday, a ski trip, a train journey, a camping weekend, a city break, a long flight, "
-        "a road trip, a hiking tour, a cruise, a safari",
+        "a beach holiday, a ski trip, a train journey, a camping weekend, a city break, "
+        "a long flight, a road trip, a hiking tour, a cruise, a safari",
     ),
     "pets": (
         ("How do I care for {}?", "What should I know before getting {}?", "How do I train {}?"),
@@ -213,8 +220,8 @@ HELDOUT: Topics = {
     ),
     "geography": (
         ("What is {}?", "How does {} form?", "Describe {} for a travel guide."),
-        "a volcano, a desert, an island, a glacier, a waterfall, a canyon, a coral reef, a river delta, "
-        "a rainforest, a cave",
+        "a volcano, a desert, an island, a glacier, a waterfall, a canyon, a coral reef, "
+        "a river delta, a rainforest, a cave",
     ),
     "art": (
         (
@@ -227,8 +234,8 @@ HELDOUT: Topics = {
     ),
     "tools": (
         ("What is {} for?", "How do I use {} safely?", "Where should I keep {}?"),
-        "a hammer, a ladder, a drill, a handsaw, a screwdriver, a chisel, a wrench, a tape measure, "
-        "an axe, a paintbrush",
+        "a hammer, a ladder, a drill, a handsaw, a screwdriver, a chisel, a wrench, "
+        "a tape measure, an axe, a paintbrush",
     ),
     "body": (
         ("What does {} do?", "How can I keep {} healthy?", "Tell a surprising fact about {}."),

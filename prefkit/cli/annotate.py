@@ -1,0 +1,193 @@
+"""``prefkit annotate``: open the labelling app on a workspace or on a file of pairs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prefkit.cli.output import facts_table, finish, say
+
+if TYPE_CHECKING:
+    from prefkit.annotation.settings import AnnotateSettings
+    from prefkit.store import StoreCounts
+    from prefkit.workspace import Workspace
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+FILE_WORKSPACE = """\
+# prefkit workspace, made by prefkit annotate from {name}. Votes are in votes.db beside this file.
+# Every key may be left out for its default; `prefkit init DIR` writes a file with all of them.
+
+"""
+MAX_NAME = 64
+
+
+@app.command(epilog="Labelling needs: pip install 'prefkit[app]'. How it works: docs/label.md")
+def annotate(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="A workspace, or a file of pairs (JSON lines, CSV, Parquet): a workspace "
+            "NAME.prefkit is then made beside it."
+        ),
+    ],
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one. Default: prefkit.yaml's."
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Only this machine is served in this version.")
+    ] = "127.0.0.1",
+    rater: Annotated[str, typer.Option(help="The name that your votes carry.")] = "annotator",
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Do not open a browser window.")
+    ] = False,
+    import_only: Annotated[
+        bool, typer.Option("--import-only", help="Make the workspace and stop; serve nothing.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object at the end.")
+    ] = False,
+) -> None:
+    """Label pairs in the browser: one pair at a time, one key a vote.
+
+    Every vote is on disk before the next pair is shown. Stop with Ctrl-C; the same command
+    goes on where you stopped, and more pairs in the file are added.
+
+    Example: prefkit annotate pairs.jsonl
+    """
+    rater = _checked_rater(rater)
+    workspace, added = _open(path)
+    counts, settings = _counts(workspace)
+    if not import_only:
+        _serve(workspace, host, port, rater, open_browser=not no_browser, settings=settings)
+        counts, settings = _counts(workspace)
+    _finish(workspace, counts, settings, added, as_json=as_json)
+
+
+def _checked_rater(name: str) -> str:
+    from prefkit.core.errors import ConfigError
+
+    name = name.strip()
+    if not name or len(name) > MAX_NAME or not name.isprintable():
+        raise ConfigError(
+            f"--rater {name!r}: expected 1 to {MAX_NAME} printable characters",
+            hint="for example --rater kim",
+        )
+    return name
+
+
+def _open(path: Path) -> tuple[Workspace, int | None]:
+    """The workspace, and how many comparisons of a file were new (None for a workspace)."""
+    from prefkit.workspace import Workspace
+
+    if path.is_dir():
+        return Workspace.open(path), None
+    return _from_file(path)
+
+
+def _from_file(path: Path) -> tuple[Workspace, int]:
+    """Import the file; nothing is made beside it before all of it has been read."""
+    from prefkit.core.errors import DataError
+    from prefkit.core.files import write_text
+    from prefkit.formats.load import load_comparisons
+    from prefkit.rounds.project import Project, read_project
+    from prefkit.settings import commented_yaml, parse_settings
+    from prefkit.store import VoteStore
+    from prefkit.workspace import CONFIG_NAME, Workspace
+
+    comparisons = load_comparisons(path)
+    if not comparisons:
+        raise DataError(f"{path}: no pairs in this file", hint="one pair a line or row")
+    folder = path.expanduser().resolve().with_suffix(".prefkit")
+    workspace = Workspace(folder)
+    fresh = not workspace.config_path.is_file()
+    project = parse_settings(Project, {}) if fresh else read_project(workspace)
+    with VoteStore.open(project.annotate.store or workspace.store_path) as store:
+        added = store.add(comparisons, k=project.annotate.k)
+    if fresh:
+        section = "".join(
+            f"  {line}\n" if line else "\n"
+            for line in commented_yaml(project.annotate).rstrip("\n").split("\n")
+        )
+        header = FILE_WORKSPACE.format(name=path.name)
+        write_text(folder / CONFIG_NAME, f"{header}annotate:\n{section}")
+    return workspace, added
+
+
+def _counts(workspace: Workspace) -> tuple[StoreCounts, AnnotateSettings]:
+    from prefkit.core.errors import WorkspaceError
+    from prefkit.rounds.project import read_project
+    from prefkit.store import VoteStore
+
+    settings = read_project(workspace).annotate
+    with VoteStore.open(settings.store or workspace.store_path) as store:
+        counts = store.counts()
+    if not counts.comparisons:
+        raise WorkspaceError(
+            f"{workspace.path}: there is nothing to label yet",
+            hint=f"prefkit loop run {workspace.path} makes pairs",
+        )
+    return counts, settings
+
+
+def _serve(
+    workspace: Workspace,
+    host: str,
+    port: int | None,
+    rater: str,
+    *,
+    open_browser: bool,
+    settings: AnnotateSettings,
+) -> None:
+    from importlib.metadata import entry_points
+
+    place = settings.store.rpartition("@")[2] if settings.store else str(workspace.store_path)
+
+    def on_ready(url: str) -> None:
+        say(f"label at  {url}  as {rater}")
+        say(f"votes in  {place}")
+        say("stop with Ctrl-C; the same command goes on where you stopped")
+
+    # Found by its entry point: the command line does not import the apps.
+    (app_entry,) = entry_points(group="prefkit.apps", name="annotate")
+    serve = app_entry.load()
+    serve(workspace, host, port, open_browser=open_browser, rater=rater, on_ready=on_ready)
+
+
+def _finish(
+    workspace: Workspace,
+    counts: StoreCounts,
+    settings: AnnotateSettings,
+    added: int | None,
+    *,
+    as_json: bool,
+) -> None:
+    choices = ", ".join(f"{name} {count}" for name, count in counts.choices.items())
+    facts: list[tuple[str, object]] = [
+        ("workspace", workspace.path),
+        (
+            "comparisons",
+            counts.comparisons if added is None else f"{counts.comparisons} ({added} new)",
+        ),
+        ("labelled", f"{counts.done} with {settings.k} vote{'s' * (settings.k > 1)}"),
+        ("open", counts.open),
+        ("votes that stand", f"{counts.standing}" + (f" ({choices})" if choices else "")),
+    ]
+    value: dict[str, Any] = {
+        "workspace": str(workspace.path),
+        "added": added,
+        **dataclasses.asdict(counts),
+    }
+    value["choices"] = dict(counts.choices)
+    next_command = f"prefkit export {workspace.path} --to trl"
+    if not counts.done:
+        next_command = f"prefkit annotate {workspace.path}"
+    finish(
+        value, as_json=as_json, screen=[facts_table("annotate", facts)], next_command=next_command
+    )

@@ -144,6 +144,7 @@ def _value(result: Evaluation) -> dict[str, Any]:
         "n_ties": found.n_ties,
         "n_losses": found.n_losses,
         "n_skipped": found.n_skipped,
+        "n_unanswered": found.n_unanswered,
         "mean_words_base": result.base_lengths.mean_words,
         "mean_words_new": result.new_lengths.mean_words,
         "unfinished_base": result.base_lengths.share_unfinished,
@@ -161,7 +162,8 @@ def _screen(value: dict[str, Any]) -> list[Any]:
     left = (
         f"; {value['n_left_out']} prompts not held out were left out" if value["n_left_out"] else ""
     )
-    skipped = f"; {value['n_skipped']} without a verdict" if value["n_skipped"] else ""
+    n_without = value["n_skipped"] + value["n_unanswered"]
+    skipped = f"; {n_without} without an answer or a verdict" if n_without else ""
     return [
         f"win rate {value['win_rate']:.1%} [{low:.1%}, {high:.1%}] over {value['n_prompts']} "
         f"prompts by the rule {value['rule']}: {counted}{skipped}{left}",

@@ -10,10 +10,11 @@ from pathlib import Path
 from prefkit.core.errors import DataError
 from prefkit.core.progress import Progress, silent
 from prefkit.core.records import Completion, Prompt
+from prefkit.engines import source_for
 from prefkit.evaluation.answers import AnswerLengths, answer_lengths, greedy_answers
 from prefkit.evaluation.settings import EvaluateSettings
 from prefkit.evaluation.win_rate import Verdict, WinRate, win_rate
-from prefkit.policy.resolve import ModelSource, resolve_model
+from prefkit.policy.resolve import ModelSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def evaluate(
         raise DataError("no prompts to evaluate on", hint="give a file with at least one prompt")
     settings = settings or EvaluateSettings()
     unique = list({prompt.id: prompt for prompt in prompts}.values())
-    source = model if isinstance(model, ModelSource) else resolve_model(model, progress=progress)
+    source = _source(model, settings, progress)
     with tempfile.TemporaryDirectory(prefix="prefkit-evaluate-") as scratch:
         folder = journal or Path(scratch)
         answers = [
@@ -69,6 +70,14 @@ def evaluate(
     return compare_answers(unique, new=answers[1], base=answers[0], verdict=verdict)
 
 
+def _source(
+    model: str | ModelSource, settings: EvaluateSettings, progress: Progress
+) -> ModelSource:
+    if isinstance(model, ModelSource):
+        return model
+    return source_for(model, settings.engine, progress=progress)
+
+
 def compare_answers(
     prompts: Sequence[Prompt],
     *,
@@ -76,12 +85,13 @@ def compare_answers(
     base: Sequence[Completion],
     verdict: Verdict,
 ) -> Evaluation:
-    """The same from answers that exist already."""
+    """The same from answers that exist already; samples are of prompts answered by both."""
     result = win_rate(prompts, new, base, verdict)
     news = {answer.prompt_id: answer.text for answer in new}
     bases = {answer.prompt_id: answer.text for answer in base}
     samples = [
         Sample(p.id, p.text, bases[p.id], news[p.id], verdict(p, news[p.id], bases[p.id]))
         for p in prompts
+        if p.id in news and p.id in bases
     ]
     return Evaluation(result, answer_lengths(new), answer_lengths(base), samples)

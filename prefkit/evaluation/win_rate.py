@@ -17,7 +17,8 @@ Verdict = Callable[[Prompt, str, str], float | None]
 class WinRate:
     """The share of prompts won, a tie counting ½, with a 95 % score interval over prompts.
 
-    n_prompts = n_wins + n_ties + n_losses. n_skipped prompts had no verdict and are in none.
+    n_prompts = n_wins + n_ties + n_losses. Not among them: n_skipped prompts on which there was no
+    verdict, n_unanswered prompts that an engine left without an answer on either side.
     """
 
     win_rate: float
@@ -27,6 +28,7 @@ class WinRate:
     n_ties: int
     n_losses: int
     n_skipped: int
+    n_unanswered: int
 
 
 def win_rate(
@@ -37,19 +39,18 @@ def win_rate(
 ) -> WinRate:
     """How often ``new`` beats ``base``; one answer a prompt on each side, matched by prompt id.
 
-    Raises DataError where a prompt lacks an answer, has two, or no prompt gets a verdict.
+    Raises DataError where a prompt has two answers on a side, or no prompt gets a verdict.
     """
     news, bases = _by_prompt(new), _by_prompt(base)
+    answered = [prompt for prompt in prompts if prompt.id in news and prompt.id in bases]
     outcomes: list[float] = []
-    for prompt in prompts:
-        if prompt.id not in news or prompt.id not in bases:
-            raise DataError(f"prompt {prompt.id}: an answer is missing")
+    for prompt in answered:
         outcome = verdict(prompt, news[prompt.id].text, bases[prompt.id].text)
         if outcome is not None:
             outcomes.append(outcome)
     if not outcomes:
         raise DataError(
-            f"none of the {len(prompts)} prompts got a verdict",
+            f"none of the {len(prompts)} prompts got a verdict ({len(answered)} were answered)",
             hint="does the rule know these prompts? The rule format reads tags.format",
         )
     return WinRate(
@@ -59,7 +60,8 @@ def win_rate(
         n_wins=sum(x > 0.5 for x in outcomes),
         n_ties=sum(x == 0.5 for x in outcomes),
         n_losses=sum(x < 0.5 for x in outcomes),
-        n_skipped=len(prompts) - len(outcomes),
+        n_skipped=len(answered) - len(outcomes),
+        n_unanswered=len(prompts) - len(answered),
     )
 
 

@@ -13,12 +13,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from prefkit.core.records import Choice, Comparison, Message, Prompt, Sampling, Vote
-from prefkit.engines import Request, sample
+from prefkit.engines import Request, sample, source_for
 from prefkit.judging.raters import RaterContext, register_rater
 from prefkit.judging.votes import Judged, machine_vote
-from prefkit.policy.resolve import ModelSource, resolve_model
+from prefkit.policy.resolve import ModelSource
 
 UNPARSEABLE = "the judge's reply is not A, B or tie"
+NO_REPLY = "the judge gave no reply"
 MAX_TOKENS = 6
 
 TEMPLATE = """{guideline}
@@ -66,7 +67,7 @@ class LlmJudge:
     def compare(self, comparisons: Sequence[Comparison]) -> Judged:
         """One vote for each comparison with two readable replies; the others counted."""
         settings = self.context.settings
-        source = resolve_model(settings.model, progress=self.context.progress)
+        source = source_for(settings.model, settings.engine, progress=self.context.progress)
         identity = {"model": source.digest, "guideline": settings.guideline}
         asked = [
             tuple(judge_prompt(c, settings.guideline, a_first=first) for first in (True, False))
@@ -76,8 +77,13 @@ class LlmJudge:
         votes: list[Vote] = []
         failed: Counter[str] = Counter()
         for comparison, (a_first, b_first) in zip(comparisons, asked, strict=True):
-            texts = replies.get(a_first.id, ""), replies.get(b_first.id, "")
-            vote = judge_vote(comparison, f"llm:{settings.model}", *texts, identity=identity)
+            texts = replies.get(a_first.id), replies.get(b_first.id)
+            if texts[0] is None or texts[1] is None:
+                failed[NO_REPLY] += 1
+                continue
+            vote = judge_vote(
+                comparison, f"llm:{settings.model}", texts[0], texts[1], identity=identity
+            )
             if vote is None:
                 failed[UNPARSEABLE] += 1
             else:

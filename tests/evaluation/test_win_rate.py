@@ -44,6 +44,7 @@ def test_counts_add_up_and_the_rate_follows_from_them(pairs):
     found = win_rate(asked, new, base, by_length)
     assert found.n_wins + found.n_ties + found.n_losses == found.n_prompts == len(decided)
     assert found.n_prompts + found.n_skipped == len(asked)
+    assert found.n_unanswered == 0
     assert found.win_rate == pytest.approx((found.n_wins + found.n_ties / 2) / found.n_prompts)
     assert found.ci95 == score_interval(
         [1.0] * found.n_wins + [0.5] * found.n_ties + [0.0] * found.n_losses
@@ -59,12 +60,19 @@ def test_answers_are_matched_by_prompt_and_not_by_place():
 
 
 @pytest.mark.parametrize("side", ["new", "base"])
-def test_a_missing_answer_is_an_error_that_names_the_prompt(side):
+def test_a_prompt_without_an_answer_is_counted_and_left_out(side):
     asked = prompts(3)
-    full = answers(asked, ["x"] * 3)
+    full = answers(asked, ["x", "x", "x"])
     sides = {"new": full, "base": full, side: full[:2]}
-    with pytest.raises(DataError, match=asked[2].id):
-        win_rate(asked, sides["new"], sides["base"], by_length)
+    found = win_rate(asked, sides["new"], sides["base"], by_length)
+    assert (found.n_prompts, found.n_unanswered, found.n_skipped) == (2, 1, 0)
+    samples = compare_answers(asked, **sides, verdict=by_length).samples
+    assert [sample.prompt_id for sample in samples] == [prompt.id for prompt in asked[:2]]
+
+
+def test_no_answers_at_all_are_an_error():
+    with pytest.raises(DataError, match="0 were answered"):
+        win_rate(prompts(3), [], [], by_length)
 
 
 def test_two_answers_to_a_prompt_are_refused():

@@ -1,0 +1,93 @@
+"""Text from a model in this process, through transformers: the default where vLLM is not installed.
+
+Each sample draws from its own seed, so neighbours and batch size change nothing but rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefkit.core.errors import EngineError
+from prefkit.engines.base import Request, Sample, Unanswered
+from prefkit.engines.settings import EngineSettings
+from prefkit.policy.load import load_policy
+from prefkit.policy.resolve import ModelSource
+from prefkit.policy.template import encode_prompt
+
+ATTENTION = {"full_attention", "sliding_attention"}
+
+
+class TransformersEngine:
+    """Loads the policy once; an adapter is merged into the weights, which is faster to sample."""
+
+    def __init__(self, source: ModelSource, adapter: Path | None, settings: EngineSettings) -> None:
+        from prefkit.engines.decoding import Decoder
+
+        policy = load_policy(source, adapter=adapter, dtype=settings.dtype, device=settings.device)
+        model = policy.model if adapter is None else policy.model.merge_and_unload()
+        self.tokenizer = policy.tokenizer
+        self.stop_ids = stop_ids(model, policy.tokenizer)
+        config = model.config.get_text_config(decoder=True)
+        self.max_length: int = config.max_position_embeddings
+        layers = set(getattr(config, "layer_types", None) or ["full_attention"])
+        if not layers <= ATTENTION:
+            raise EngineError(
+                f"{source.spec}: the transformers engine does not decode layers of type "
+                f"{', '.join(sorted(layers - ATTENTION))}",
+                hint="use --backend vllm or a running server",
+            )
+        on_cpu = model.device.type == "cpu"
+        self.decoder = Decoder(
+            model,
+            stop_ids=self.stop_ids,
+            batch_size=settings.batch_size or (64 if on_cpu else 256),
+            # Padding inside a row would shift a window that counts columns.
+            share_prefix=layers == {"full_attention"},
+        )
+
+    def sample(
+        self, requests: Sequence[Request]
+    ) -> Iterator[tuple[int, list[Sample] | Unanswered]]:
+        """Yield each request when all its samples are done."""
+        from prefkit.engines.decoding import Continuation, Row
+
+        work: list[Continuation] = []
+        for index, request in enumerate(requests):
+            ids = encode_prompt(self.tokenizer, request.prompt)
+            sampling = request.sampling
+            if len(ids) + sampling.max_tokens > self.max_length:
+                yield index, Unanswered("prompt too long for the model")
+                continue
+            seeds = tuple(request.sample_seeds())
+            work.append(
+                Continuation(
+                    index,
+                    tuple(ids),
+                    seeds,
+                    sampling.temperature,
+                    sampling.top_p,
+                    sampling.max_tokens,
+                )
+            )
+        pending: dict[int, dict[int, Row]] = {}
+        for row in self.decoder.run(work):
+            done = pending.setdefault(row.index, {})
+            done[row.sample] = row
+            if len(done) == requests[row.index].n:
+                del pending[row.index]
+                yield row.index, [self._sample(done[i]) for i in range(len(done))]
+
+    def _sample(self, row: Any) -> Sample:
+        tokens = row.tokens[:-1] if row.stopped else row.tokens
+        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        return Sample(text, "stop" if row.stopped else "length", row.logprob)
+
+
+def stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends an answer: the generation config's, and the tokenizer's own."""
+    ended = model.generation_config.eos_token_id
+    ids = set(ended if isinstance(ended, list) else [ended])
+    ids.add(tokenizer.eos_token_id)
+    return frozenset(int(i) for i in ids if i is not None)

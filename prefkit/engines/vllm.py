@@ -1,0 +1,162 @@
+"""Text from vLLM in this process; the only module that imports vllm.
+
+The engine core runs in the worker itself rather than in a grandchild, so that killing the worker
+always frees the memory. Prompts go in as token ids, so vLLM and the trainer see the same tokens.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from prefkit.core.errors import EngineError, require
+from prefkit.engines.base import Request, Sample, Unanswered
+from prefkit.engines.settings import EngineSettings
+from prefkit.policy.load import check_adapter, load_tokenizer
+from prefkit.policy.resolve import ModelSource
+from prefkit.policy.template import encode_prompt
+
+# Lengths are rounded up to this, so that a longer prompt rarely changes the engine's shape.
+LENGTH_STEP = 64
+
+
+class VllmEngine:
+    """Starts vLLM when the requests are known: their lengths set the engine's size."""
+
+    def __init__(
+        self, source: ModelSource, adapter: Path | None, settings: EngineSettings, *, policy: str
+    ) -> None:
+        os.environ.update(
+            VLLM_ENABLE_V1_MULTIPROCESSING="0",
+            VLLM_LOGGING_STREAM="ext://sys.stderr",
+            VLLM_CPU_KVCACHE_SPACE=str(settings.cpu_kv_gib),
+        )
+        require("vllm", "vllm")
+        self.source = source
+        self.adapter = adapter
+        self.settings = settings
+        self.policy = policy
+        self.tokenizer = load_tokenizer(source)
+
+    def sample(
+        self, requests: Sequence[Request]
+    ) -> Iterator[tuple[int, list[Sample] | Unanswered]]:
+        """Yield each request when all its samples are done."""
+        prompts = [encode_prompt(self.tokenizer, request.prompt) for request in requests]
+        limit = self._model_limit()
+        lengths = [
+            len(ids) + r.sampling.max_tokens for ids, r in zip(prompts, requests, strict=True)
+        ]
+        for index, length in enumerate(lengths):
+            if length > limit:
+                yield index, Unanswered("prompt too long for the model")
+        fitting = [index for index, length in enumerate(lengths) if length <= limit]
+        if not fitting:
+            return
+        longest = max(lengths[index] for index in fitting)
+        engine = self._start(min(limit, -(-longest // LENGTH_STEP) * LENGTH_STEP))
+        self._add(engine, requests, prompts, fitting)
+        yield from self._collect(engine, requests)
+
+    def _model_limit(self) -> int:
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(self.source.path).get_text_config(decoder=True)
+        limit = int(config.max_position_embeddings)
+        return min(limit, self.settings.max_model_len or limit)
+
+    def _start(self, max_model_len: int) -> Any:
+        import torch
+        from vllm import LLM
+
+        on_gpu = torch.cuda.is_available()
+        settings = self.settings
+        lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": self._rank()}
+        llm = LLM(
+            model=str(self.source.path),
+            dtype="bfloat16" if settings.dtype == "auto" else settings.dtype,
+            max_model_len=max_model_len,
+            max_num_seqs=settings.batch_size or (256 if on_gpu else 64),
+            gpu_memory_utilization=settings.gpu_memory_utilization or (0.9 if on_gpu else 0.2),
+            tensor_parallel_size=settings.tensor_parallel_size,
+            # Compiling for a CPU needs a C++ compiler and takes longer than it saves here.
+            enforce_eager=not on_gpu,
+            trust_remote_code=False,
+            **(lora if self.adapter else {}),
+        )
+        return llm.llm_engine
+
+    def _rank(self) -> int:
+        """The smallest rank that vLLM takes and the adapter fits."""
+        if self.adapter is None:
+            return 0
+        from vllm.config.lora import MaxLoRARanks
+
+        rank = int(check_adapter(self.adapter)["r"])
+        known: tuple[int, ...] = get_args(MaxLoRARanks)
+        fitting = [candidate for candidate in known if candidate >= rank]
+        if not fitting:
+            raise EngineError(
+                f"{self.adapter}: vLLM takes LoRA ranks up to {max(known)}, this one has {rank}",
+                hint="use --backend transformers",
+            )
+        return min(fitting)
+
+    def _lora_request(self) -> Any:
+        if self.adapter is None:
+            return None
+        from vllm.lora.request import LoRARequest
+
+        # vLLM's caches know an adapter by its name: a new one for other weights.
+        number = int(self.policy[:7], 16) + 1
+        return LoRARequest(f"adapter-{self.policy}", number, str(self.adapter))
+
+    def _add(
+        self,
+        engine: Any,
+        requests: Sequence[Request],
+        prompts: Sequence[list[int]],
+        indices: Sequence[int],
+    ) -> None:
+        from vllm import SamplingParams
+
+        lora = self._lora_request()
+        for index in indices:
+            sampling = requests[index].sampling
+            for number, seed in enumerate(requests[index].sample_seeds()):
+                parameters = SamplingParams(
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                    max_tokens=sampling.max_tokens,
+                    seed=seed,
+                    logprobs=0,
+                    detokenize=False,
+                )
+                engine.add_request(
+                    f"{index}-{number}",
+                    {"prompt_token_ids": prompts[index]},
+                    parameters,
+                    lora_request=lora,
+                )
+
+    def _collect(
+        self, engine: Any, requests: Sequence[Request]
+    ) -> Iterator[tuple[int, list[Sample] | Unanswered]]:
+        pending: dict[int, dict[int, Sample]] = {}
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                if not output.finished:
+                    continue
+                index, number = (int(part) for part in output.request_id.split("-"))
+                done = pending.setdefault(index, {})
+                done[number] = self._sample(output.outputs[0])
+                if len(done) == requests[index].n:
+                    del pending[index]
+                    yield index, [done[i] for i in range(len(done))]
+
+    def _sample(self, output: Any) -> Sample:
+        # skip_special_tokens drops the end-of-turn token that the ids still hold.
+        text = self.tokenizer.decode(list(output.token_ids), skip_special_tokens=True)
+        return Sample(text, output.finish_reason, output.cumulative_logprob)

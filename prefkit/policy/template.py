@@ -68,7 +68,7 @@ def encode_row(
         return row
     if row.n_prompt >= max_length:
         raise DataError(
-            f"prompt {prompt.id}: {row.n_prompt} tokens leave no room below max_length {max_length}",
+            f"prompt {prompt.id}: its {row.n_prompt} tokens fill max_length {max_length}",
             hint="raise max_length",
         )
     return TokenRow(row.ids[:max_length], row.n_prompt)

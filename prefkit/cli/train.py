@@ -1,0 +1,99 @@
+"""``prefkit train``: a preference file in, a LoRA adapter out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prefkit.cli.output import facts_table, finish, progress_bars
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from prefkit.training.loop import TrainResult
+
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+EXAMPLE = """\
+Example: prefkit train preferences.parquet --model smollm2 --out run1 --set epochs=1
+
+DATA is a file of preferences (JSONL, CSV, Parquet) or a Hub data set. Settings for --set, with
+their defaults, are in the train section of the prefkit.yaml that `prefkit init` writes; the
+common ones: beta, learning_rate, epochs, batch_size, lora.r, max_length, dtype.
+"""
+
+
+@app.command(epilog=EXAMPLE)
+def train(
+    data: Annotated[str, typer.Argument(help="Preference file or Hub data set.")],
+    out: Annotated[Path, typer.Option(help="Folder for adapter/, metrics.jsonl, train.json.")],
+    model: Annotated[
+        str, typer.Option(help="smollm2, a Hub id (org/name), a folder or a .gguf file.")
+    ] = "smollm2",
+    adapter: Annotated[
+        Path | None, typer.Option(help="Adapter to train further; its rank stays.")
+    ] = None,
+    heldout: Annotated[
+        str | None, typer.Option(help="Preferences kept apart, scored at the end.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE, for example beta=0.2.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace another run's result in OUT.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object as the last line of stdout.")
+    ] = False,
+) -> None:
+    """Train a LoRA adapter with DPO on soft labels.
+
+    The same command again goes on after a kill, and does nothing where the run is finished.
+    """
+    from prefkit.settings import parse_settings
+    from prefkit.training import TrainSettings
+    from prefkit.training import train as train_adapter
+
+    settings = parse_settings(TrainSettings, {}, overrides or [], where="--set")
+    with progress_bars() as progress:
+        result = train_adapter(
+            model,
+            data,
+            settings,
+            out=out,
+            start_adapter=adapter,
+            heldout=heldout,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    finish(
+        result.to_json(),
+        as_json=as_json,
+        screen=[_screen(result)],
+        next_command=f"prefkit evaluate PROMPTS --model {model} --adapter {result.adapter}",
+    )
+
+
+def _screen(result: TrainResult) -> Table:
+    dropped = ", ".join(f"{n} {reason}" for reason, n in result.dropped.items()) or "none"
+    facts: list[tuple[str, object]] = [
+        (
+            "pairs",
+            f"{result.n_rows} trained on; dropped: {dropped}; truncated: {result.n_truncated}",
+        ),
+        ("steps", result.steps),
+        ("loss", f"{result.first_loss:.4f} at first, {result.last_loss:.4f} at last"),
+        ("reward accuracy", _part(result.reward_accuracy, "last epoch, as trained on")),
+    ]
+    if result.n_heldout:
+        where = f"{result.n_heldout} held-out pairs"
+        facts.append(("held-out accuracy", _part(result.heldout_accuracy, where)))
+    if result.resumed_from is not None:
+        facts.append(("went on from", f"step {result.resumed_from}"))
+    speed = f", {result.tokens_per_second:.0f} tokens/s" if result.tokens_per_second else ""
+    facts += [("time", f"{result.seconds:.0f} s{speed}"), ("adapter", result.adapter)]
+    return facts_table("Trained", facts)
+
+
+def _part(value: float | None, of: str) -> str:
+    return f"{value:.1%} ({of})" if value is not None else "no pair with a preference"

@@ -1,0 +1,36 @@
+"""Preference pairs for the tiny model."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from prefkit.core.records import Example, Message, Prompt
+
+WORDS = "fox dog sea sun moon quick lazy brown short clear answer sentence".split()
+
+
+def make_pair(rng: random.Random, *, p: float = 1.0, weight: float = 1.0) -> Example:
+    """A pair whose chosen answer ends in a question mark and whose rejected one does not."""
+    prompt = Prompt.make([Message.of("user", " ".join(rng.choices(WORDS, k=rng.randint(2, 9))))])
+    chosen = " ".join(rng.choices(WORDS, k=rng.randint(1, 9))) + "?"
+    rejected = " ".join(rng.choices(WORDS, k=rng.randint(1, 9))) + "."
+    example, _ = Example.make(
+        prompt,
+        [Message.of("assistant", chosen)],
+        [Message.of("assistant", rejected)],
+        p=p,
+        weight=weight,
+    )
+    return example
+
+
+@pytest.fixture(scope="session")
+def pairs() -> list[Example]:
+    """48 pairs with soft labels and unequal weights."""
+    rng = random.Random(7)
+    return [
+        make_pair(rng, p=rng.choice([0.75, 0.9, 1.0]), weight=rng.choice([0.5, 1.0, 2.0]))
+        for _ in range(48)
+    ]

@@ -32,9 +32,9 @@ class Band:
     max: float | None = None
 
     def __str__(self) -> str:
-        low = "-inf" if self.min is None else f"{self.min:g}"
-        high = "inf" if self.max is None else f"{self.max:g}"
-        return f"{low} to {high}"
+        if self.min is None:
+            return "any score" if self.max is None else f"at most {self.max:g}"
+        return f"at least {self.min:g}" if self.max is None else f"{self.min:g} to {self.max:g}"
 
 
 @dataclass(frozen=True, slots=True)

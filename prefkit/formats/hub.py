@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,7 +46,7 @@ def load_hub(name: str, *, split: str, revision: str | None) -> Any:
 
 
 @contextmanager
-def _quiet_retries() -> Iterator[None]:
+def _quiet_retries() -> Generator[None]:
     """Keep the Hub client's retry warnings off a screen that gets our one line."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level

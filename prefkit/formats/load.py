@@ -18,13 +18,16 @@ import pyarrow as pa
 
 from prefkit.core.errors import DataError
 from prefkit.core.records import Example, Prompt
+from prefkit.formats.comparisons import load_comparisons
 from prefkit.formats.detect import Detected, detect
 from prefkit.formats.hub import is_hub_id, load_hub
 from prefkit.formats.layouts import Sides, Unusable
+from prefkit.formats.prompts import load_prompts
 from prefkit.formats.rows import Row, Rows, is_row_file, read_rows, rows_of_table
 from prefkit.formats.schema import EXAMPLES, to_table
 from prefkit.formats.values import is_missing, number_value, tags_value
 
+__all__ = ["Loaded", "load", "load_comparisons", "load_prompts", "read_examples", "rows_of"]
 INFINITY = float("inf")
 
 

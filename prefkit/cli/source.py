@@ -1,0 +1,100 @@
+"""Where the verbs on preference data take their rows from: a workspace's votes, or any data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefkit.core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from prefkit.core.records import Comparison, Vote
+    from prefkit.formats.load import Loaded
+
+MAP_HELP = "Our column = yours, for example prompt=question; prompt= leaves ours out. Repeatable."
+
+
+@dataclass(frozen=True, slots=True)
+class Ballots:
+    """Comparisons, every vote on them, and the place they came from."""
+
+    comparisons: list[Comparison]
+    votes: list[Vote]
+    place: str
+
+
+def is_workspace(source: str) -> bool:
+    """Whether ``source`` is a project folder."""
+    from prefkit.workspace import CONFIG_NAME
+
+    return (Path(source).expanduser() / CONFIG_NAME).is_file()
+
+
+def read_map(words: Sequence[str] | None) -> dict[str, str]:
+    """``--map ours=theirs`` words as a mapping; ConfigError for one without "="."""
+    found: dict[str, str] = {}
+    for word in words or ():
+        ours, equals, theirs = word.partition("=")
+        if not equals or not ours.strip():
+            raise ConfigError(f"--map {word!r}: expected OURS=YOURS", hint="--map prompt=question")
+        found[ours.strip()] = theirs.strip()
+    return found
+
+
+def workspace_ballots(source: str) -> Ballots:
+    """What the vote store of a workspace holds."""
+    from prefkit.store import VoteStore
+    from prefkit.workspace import Workspace
+
+    workspace = Workspace.open(source)
+    with VoteStore.open(workspace.store_path, create=False) as store:
+        return Ballots(store.comparisons(), store.votes(), str(workspace.store_path))
+
+
+def examples_of(
+    source: str,
+    *,
+    layout: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    mapping: Mapping[str, str] | None = None,
+) -> tuple[Loaded, list[Comparison]]:
+    """The Examples of a workspace, a file or a Hub id, and a workspace's both-bad comparisons."""
+    from prefkit.formats.load import read_examples
+
+    if is_workspace(source):
+        return _examples_of_workspace(source)
+    loaded = read_examples(source, layout=layout, split=split, revision=revision, mapping=mapping)
+    return loaded, []
+
+
+def _examples_of_workspace(source: str) -> tuple[Loaded, list[Comparison]]:
+    from prefkit.aggregation import aggregate, build_examples, counted_votes
+    from prefkit.core.records import Example
+    from prefkit.formats.load import Loaded
+    from prefkit.formats.schema import to_table
+
+    ballots = workspace_ballots(source)
+    preferences = aggregate(ballots.comparisons, ballots.votes)
+    if not preferences:
+        raise DataError(
+            f"{ballots.place}: no comparison has a vote for a side or a tie yet "
+            f"({len(ballots.comparisons)} comparisons, {len(ballots.votes)} votes)",
+            hint=f"prefkit annotate {source}",
+        )
+    examples, counts = build_examples(ballots.comparisons, preferences)
+    counted = counted_votes(ballots.comparisons, ballots.votes)
+    bad = [c for c in ballots.comparisons if c.id in counted.both_bad]
+    loaded = Loaded(
+        to_table(examples, Example),
+        ballots.place,
+        "workspace",
+        (f"{len(ballots.votes)} votes on {len(ballots.comparisons)} comparisons, by vote share",),
+        (),
+        len(examples),
+        counts["flipped"],
+        rows=range(len(examples)),
+    )
+    return loaded, bad

@@ -1,0 +1,89 @@
+"""Votes out of a file: prefkit's own Parquet, or JSONL and CSV of the same columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefkit.core.ids import content_id
+from prefkit.core.records import CHOICES, Vote
+from prefkit.formats.rows import read_rows
+from prefkit.formats.schema import VOTES, from_row
+from prefkit.formats.values import is_missing, number_value, tags_value
+
+RATER_KINDS = ("human", "judge", "reward", "rule")
+
+
+def load_votes(path: str | Path) -> list[Vote]:
+    """The votes of a file; DataError by row.
+
+    comparison_id and choice are needed. rater is "unknown", rater_kind "human", task_id the
+    comparison's and ``at`` the time of the Unix epoch where they are not given; an id that is
+    not given is made of the file's name and the row's number, so that reading twice gives the
+    same votes.
+    """
+    path = Path(path).expanduser()
+    rows = read_rows(path)
+    votes: list[Vote] = []
+    for index, row in enumerate(rows.values):
+        try:
+            votes.append(_vote(row, f"{path.name}:{index}"))
+        except (ValueError, TypeError) as error:
+            raise rows.fault(index, str(error)) from None
+    return votes
+
+
+def _vote(row: Mapping[str, Any], place: str) -> Vote:
+    given = {name: row.get(name) for name in VOTES.names}
+    values: dict[str, Any] = {
+        name: None if is_missing(value) or value == "" else value for name, value in given.items()
+    }
+    if values["comparison_id"] is None:
+        raise ValueError("comparison_id is missing")
+    _one_of(values, "choice", CHOICES)
+    values["rater_kind"] = values["rater_kind"] or "human"
+    _one_of(values, "rater_kind", RATER_KINDS)
+    strength = number_value(values["strength"], "strength", low=0, high=3)
+    if strength is not None and strength != int(strength):
+        raise ValueError(f"strength is {strength:g}; expected 0, 1, 2 or 3")
+    values["strength"] = None if strength is None else int(strength)
+    for name in ("p_a", "confidence"):
+        values[name] = number_value(values[name], name, low=0.0, high=1.0)
+    active = number_value(values["active_ms"], "active_ms", low=0, high=float("inf"))
+    values["active_ms"] = None if active is None else int(active)
+    values["late"] = str(values["late"]).lower() in ("true", "1")
+    values["at"] = _time(values["at"])
+    aspects = tags_value(row.get("aspects"), "aspects")
+    return from_row(
+        {
+            **values,
+            "aspects": json.dumps(aspects),
+            "rater": values["rater"] or "unknown",
+            "task_id": values["task_id"] or values["comparison_id"],
+            "id": values["id"] or content_id(place),
+        },
+        Vote,
+    )
+
+
+def _one_of(values: Mapping[str, Any], name: str, known: tuple[str, ...]) -> None:
+    if values[name] not in known:
+        shown = "missing" if values[name] is None else repr(values[name])
+        listed = f"{', '.join(known[:-1])} or {known[-1]}"
+        raise ValueError(f"{name} is {shown}; expected {listed}")
+
+
+def _time(value: Any) -> datetime:
+    if value is None:
+        return datetime.fromtimestamp(0, UTC)
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"at is {value!r}; expected 2026-01-31T12:00:00+00:00") from None
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise ValueError(f"at is {value!r}; expected a time with its zone, for example +00:00")
+    return value.astimezone(UTC)

@@ -58,7 +58,7 @@ def evaluate(
     from prefkit.core.errors import ConfigError
     from prefkit.evaluation import EvaluateSettings
     from prefkit.evaluation import evaluate as run
-    from prefkit.formats.load import load_prompts
+    from prefkit.formats.prompts import load_prompts
     from prefkit.judging.rules import RULES, rule_verdict
     from prefkit.settings import parse_settings
 

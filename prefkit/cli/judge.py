@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +11,8 @@ import typer
 from prefkit.cli.output import facts_table, finish, progress_bars
 
 if TYPE_CHECKING:
-    from prefkit.core.records import Comparison
-    from prefkit.judging import JudgeSettings
+    from prefkit.judging import Judged, JudgeSettings
+    from prefkit.workspace import Workspace
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
@@ -27,7 +26,7 @@ def judge(
         str | None,
         typer.Option(
             help="Who votes: a rule (format), or llm for a model as judge. Default: format, or "
-            "the judge section of the workspace."
+            "what the judge section of the workspace says."
         ),
     ] = None,
     noise: Annotated[
@@ -43,7 +42,7 @@ def judge(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where a file's votes go. Default: NAME.votes.parquet beside it."),
+        typer.Option(help="Files: where the votes go. Default: NAME.votes.parquet beside it."),
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -58,89 +57,90 @@ def judge(
 
     Example: prefkit judge comparisons.parquet --rater format --noise 0.1 --out votes.parquet
     """
-    from prefkit.judging import judge as vote
+    from prefkit.core.errors import ConfigError
+    from prefkit.judging import JudgeSettings
+    from prefkit.rounds.project import read_project
     from prefkit.settings import parse_settings
-    from prefkit.workspace import CONFIG_NAME
+    from prefkit.workspace import Workspace
 
     options = {"rater": rater, "noise": noise, "seed": seed, "model": model}
     given = {name: value for name, value in options.items() if value is not None}
-    if (source / CONFIG_NAME).is_file():
-        from prefkit.rounds.project import read_project
-
-        base = read_project(_workspace(source)).judge.model_dump()
+    if source.is_dir():
+        if out is not None:
+            raise ConfigError(
+                f"--out {out}: the votes of a workspace go into its store",
+                hint="leave --out away, or give a file of comparisons",
+            )
+        workspace = Workspace.open(source)
+        written = read_project(workspace).judge.model_dump()
+        settings = parse_settings(JudgeSettings, {**written, **given}, overrides or ())
+        value = _judge_workspace(workspace, settings, origin)
+        following = f"prefkit aggregate {source}"
     else:
-        base = {}
-    from prefkit.judging import JudgeSettings
+        if origin is not None:
+            raise ConfigError(f"--origin {origin}: only a workspace has origins")
+        settings = parse_settings(JudgeSettings, given, overrides or ())
+        path = out or source.with_suffix(".votes.parquet")
+        value = _judge_file(source, settings, path)
+        following = f"prefkit aggregate {source} --votes {path}"
+    finish(value, as_json=as_json, screen=[_screen(value)], next_command=following)
 
-    settings = parse_settings(JudgeSettings, {**base, **given}, overrides or ())
-    if (source / CONFIG_NAME).is_file():
-        _judge_workspace(source, settings, origin, as_json=as_json)
-        return
+
+def _judge_file(source: Path, settings: JudgeSettings, out: Path) -> dict[str, Any]:
     from prefkit.core.records import Vote
-    from prefkit.formats.load import load_comparisons
+    from prefkit.formats.comparisons import load_comparisons
     from prefkit.formats.tables import write_records
+    from prefkit.judging import judge as vote
 
     comparisons = load_comparisons(source)
     with progress_bars() as progress:
         judged = vote(comparisons, settings, progress=progress)
-    path = out or source.with_suffix(".votes.parquet")
-    write_records(path, judged.votes, Vote)
-    value = _value(comparisons, judged, settings) | {"votes": str(path)}
-    _finish(value, as_json=as_json, next_command=f"prefkit aggregate {source} --votes {path}")
-
-
-def _workspace(path: Path) -> Any:
-    from prefkit.workspace import Workspace
-
-    return Workspace.open(path)
+    write_records(out, judged.votes, Vote)
+    return _value(len(comparisons), judged, settings) | {"votes": str(out)}
 
 
 def _judge_workspace(
-    path: Path, settings: JudgeSettings, origin: str | None, *, as_json: bool
-) -> None:
+    workspace: Workspace, settings: JudgeSettings, origin: str | None
+) -> dict[str, Any]:
+    from prefkit.core.errors import DataError
     from prefkit.judging import judge as vote
     from prefkit.store import VoteStore
 
-    workspace = _workspace(path)
-    store = VoteStore.open(workspace.store_path)
-    try:
+    with VoteStore.open(workspace.store_path) as store:
         comparisons = store.comparisons(origin=origin)
+        if not comparisons:
+            raise DataError(
+                f"{workspace.store_path}: no comparisons" + (f" of {origin!r}" if origin else ""),
+                hint=f"known origins: {', '.join(store.origins()) or 'none'}",
+            )
         with progress_bars() as progress:
             judged = vote(
                 comparisons, settings, journal=workspace.path / "judge", progress=progress
             )
-        before = len(store.votes())
-        store.add_votes(judged.votes)
-        n_added = len(store.votes()) - before
-    finally:
-        store.close()
-    value = _value(comparisons, judged, settings)
-    value |= {"n_added": n_added, "votes": str(workspace.store_path)}
-    _finish(value, as_json=as_json, next_command=f"prefkit aggregate {path}")
+        n_added = store.add_votes(judged.votes)
+    value = _value(len(comparisons), judged, settings)
+    return value | {"n_added": n_added, "votes": str(workspace.store_path)}
 
 
-def _value(
-    comparisons: Sequence[Comparison], judged: Any, settings: JudgeSettings
-) -> dict[str, Any]:
+def _value(n_comparisons: int, judged: Judged, settings: JudgeSettings) -> dict[str, Any]:
     return {
         "rater": settings.rater,
         "noise": settings.noise,
-        "n_comparisons": len(comparisons),
+        "n_comparisons": n_comparisons,
         "n_votes": len(judged.votes),
         "choices": dict(Counter(vote.choice for vote in judged.votes)),
         "failed": judged.failed,
     }
 
 
-def _finish(value: dict[str, Any], *, as_json: bool, next_command: str) -> None:
-    choices = value["choices"]
+def _screen(value: dict[str, Any]) -> Any:
+    choices = ", ".join(f"{n} {choice}" for choice, n in sorted(value["choices"].items()))
     facts: list[tuple[str, object]] = [
         ("rater", value["rater"]),
         ("comparisons", value["n_comparisons"]),
-        ("votes", f"{value['n_votes']}: " + ", ".join(f"{n} {c}" for c, n in choices.items())),
+        ("votes", f"{value['n_votes']} ({choices})"),
         *((f"no vote: {reason}", n) for reason, n in value["failed"].items()),
     ]
     if "n_added" in value:
         facts.append(("new in the store", value["n_added"]))
-    facts.append(("written to", value["votes"]))
-    finish(value, as_json=as_json, screen=[facts_table("Votes", facts)], next_command=next_command)
+    return facts_table("Votes", [*facts, ("written to", value["votes"])])

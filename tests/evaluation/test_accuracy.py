@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tiny_adapter import build_tiny_adapter
 
 from prefkit.core.errors import DataError
 from prefkit.core.records import Example, Message, Prompt
@@ -29,22 +30,7 @@ def examples() -> list[Example]:
 
 @pytest.fixture(scope="module")
 def adapter(tiny_model_dir, tmp_path_factory) -> Path:
-    """A LoRA adapter with random weights on both sides, so that it changes the model."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(5)
-    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
-    config = LoraConfig(
-        r=4,
-        target_modules=["q_proj", "v_proj", "down_proj"],
-        init_lora_weights=False,
-        task_type="CAUSAL_LM",
-    )
-    folder = tmp_path_factory.mktemp("adapter")
-    get_peft_model(model, config).save_pretrained(folder)
-    return folder
+    return build_tiny_adapter(tiny_model_dir, tmp_path_factory.mktemp("adapter"))
 
 
 def naive_margins(model_dir: Path, adapter: Path, beta: float) -> list[float]:

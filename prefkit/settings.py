@@ -164,8 +164,17 @@ def _commented(settings: BaseModel, indent: str) -> list[str]:
             lines += _commented(value, indent + "  ")
         else:
             plain = settings.model_dump(mode="json", include={name})[name]
-            text = yaml.safe_dump(
-                {name: plain}, allow_unicode=True, sort_keys=False, default_flow_style=None
-            )
-            lines += [indent + line for line in text.rstrip("\n").splitlines()]
+            lines += [indent + line for line in _value_lines(name, plain)]
     return lines
+
+
+def _value_lines(name: str, value: Any) -> list[str]:
+    """``name: value`` as YAML; text of several lines as a literal block that can be edited."""
+    if isinstance(value, str) and "\n" in value.rstrip("\n"):
+        keep = "|" if value.endswith("\n") and not value.endswith("\n\n") else "|-"
+        block = [f"  {line}" if line else "" for line in value.rstrip("\n").split("\n")]
+        if yaml.safe_load("\n".join([f"x: {keep}", *block, ""])) == {"x": value}:
+            return [f"{name}: {keep}", *block]
+    # A scalar or list alone, in one line; YAML ends a bare scalar with a "..." line.
+    text = yaml.safe_dump(value, allow_unicode=True, default_flow_style=True, width=10**6)
+    return [f"{name}: {text.splitlines()[0]}"]

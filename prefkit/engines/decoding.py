@@ -321,5 +321,5 @@ def invert(
 def _at(masses: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     found = torch.searchsorted(masses, points.to(masses.dtype)[:, None], right=True).squeeze(1)
     # Rounding can put a point on the total mass: the last token with any mass takes it.
-    last = torch.searchsorted(masses, masses[:, -1:], right=False).squeeze(1)
+    last = torch.searchsorted(masses, masses[:, -1:].contiguous()).squeeze(1)
     return torch.minimum(found, last)

@@ -23,10 +23,12 @@ class TransformersEngine:
     """Loads the policy once; an adapter is merged into the weights, which is faster to sample."""
 
     def __init__(self, source: ModelSource, adapter: Path | None, settings: EngineSettings) -> None:
+        from prefkit.engines.attention import use_grouped_attention
         from prefkit.engines.decoding import Decoder
 
         policy = load_policy(source, adapter=adapter, dtype=settings.dtype, device=settings.device)
         model = policy.model if adapter is None else policy.model.merge_and_unload()
+        use_grouped_attention(model)
         self.tokenizer = policy.tokenizer
         self.stop_ids = stop_ids(model, policy.tokenizer)
         config = model.config.get_text_config(decoder=True)

@@ -62,12 +62,12 @@ def annotate(
     Example: prefkit annotate pairs.jsonl
     """
     rater = _checked_rater(rater)
-    workspace, added = _open(path)
+    workspace, imported = _open(path)
     counts, settings = _counts(workspace)
     if not import_only:
         _serve(workspace, host, port, rater, open_browser=not no_browser, settings=settings)
         counts, settings = _counts(workspace)
-    _finish(workspace, counts, settings, added, as_json=as_json)
+    _finish(workspace, counts, settings, imported, as_json=as_json)
 
 
 def _checked_rater(name: str) -> str:
@@ -82,28 +82,25 @@ def _checked_rater(name: str) -> str:
     return name
 
 
-def _open(path: Path) -> tuple[Workspace, int | None]:
-    """The workspace, and how many comparisons of a file were new (None for a workspace)."""
+def _open(path: Path) -> tuple[Workspace, dict[str, int]]:
+    """The workspace, and what became of a file's rows (empty for a workspace)."""
     from prefkit.workspace import Workspace
 
     if path.is_dir():
-        return Workspace.open(path), None
+        return Workspace.open(path), {}
     return _from_file(path)
 
 
-def _from_file(path: Path) -> tuple[Workspace, int]:
+def _from_file(path: Path) -> tuple[Workspace, dict[str, int]]:
     """Import the file; nothing is made beside it before all of it has been read."""
-    from prefkit.core.errors import DataError
     from prefkit.core.files import write_text
-    from prefkit.formats.load import load_comparisons
+    from prefkit.formats.comparisons import read_comparisons
     from prefkit.rounds.project import Project, read_project
     from prefkit.settings import commented_yaml, parse_settings
     from prefkit.store import VoteStore
     from prefkit.workspace import CONFIG_NAME, Workspace
 
-    comparisons = load_comparisons(path)
-    if not comparisons:
-        raise DataError(f"{path}: no pairs in this file", hint="one pair a line or row")
+    comparisons, read = read_comparisons(path)
     folder = path.expanduser().resolve().with_suffix(".prefkit")
     workspace = Workspace(folder)
     fresh = not workspace.config_path.is_file()
@@ -117,7 +114,7 @@ def _from_file(path: Path) -> tuple[Workspace, int]:
         )
         header = FILE_WORKSPACE.format(name=path.name)
         write_text(folder / CONFIG_NAME, f"{header}annotate:\n{section}")
-    return workspace, added
+    return workspace, {**read, "n_added": added}
 
 
 def _counts(workspace: Workspace) -> tuple[StoreCounts, AnnotateSettings]:
@@ -127,6 +124,7 @@ def _counts(workspace: Workspace) -> tuple[StoreCounts, AnnotateSettings]:
 
     settings = read_project(workspace).annotate
     with VoteStore.open(settings.store or workspace.store_path) as store:
+        store.want(settings.k)
         counts = store.counts()
     if not counts.comparisons:
         raise WorkspaceError(
@@ -164,24 +162,22 @@ def _finish(
     workspace: Workspace,
     counts: StoreCounts,
     settings: AnnotateSettings,
-    added: int | None,
+    imported: dict[str, int],
     *,
     as_json: bool,
 ) -> None:
     choices = ", ".join(f"{name} {count}" for name, count in counts.choices.items())
     facts: list[tuple[str, object]] = [
         ("workspace", workspace.path),
-        (
-            "comparisons",
-            counts.comparisons if added is None else f"{counts.comparisons} ({added} new)",
-        ),
+        *((f"rows {name.removeprefix('n_')}", number) for name, number in imported.items()),
+        ("comparisons", counts.comparisons),
         ("labelled", f"{counts.done} with {settings.k} vote{'s' * (settings.k > 1)}"),
         ("open", counts.open),
         ("votes that stand", f"{counts.standing}" + (f" ({choices})" if choices else "")),
     ]
     value: dict[str, Any] = {
         "workspace": str(workspace.path),
-        "added": added,
+        "imported": imported,
         **dataclasses.asdict(counts),
     }
     value["choices"] = dict(counts.choices)

@@ -138,6 +138,12 @@ class VoteStore:
                 connection.execute(sa.update(tasks).where(of_chunk, other_k).values(k=k))
         return len(fresh)
 
+    def want(self, k: int) -> int:
+        """Let every label task want ``k`` votes from now on; how many wanted another number."""
+        other_k = sa.update(tasks).where(tasks.c.kind == "label", tasks.c.k != k)
+        with self._db.writing() as connection:
+            return connection.execute(other_k.values(k=k)).rowcount
+
     def _insert(self, table: sa.Table) -> Any:
         dialect = sqlite if self._db.is_sqlite else postgresql
         return dialect.insert(table)

@@ -1,0 +1,217 @@
+"""The HTTP API: what it answers, and that bad input is refused with 4xx and writes nothing."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from store_cases import pairs
+
+from prefkit.annotation.api import build_api
+from prefkit.annotation.guard import MAX_BODY
+from prefkit.annotation.session import Session
+from prefkit.annotation.settings import AnnotateSettings
+from prefkit.settings import parse_settings
+from prefkit.store import VoteStore
+
+BASE = "http://127.0.0.1:7860"
+OWN = {"x-prefkit": "1"}
+SETTINGS = parse_settings(AnnotateSettings, {})
+
+
+@pytest.fixture
+def store(tmp_path):
+    with VoteStore.open(tmp_path / "votes.db") as opened:
+        opened.add(pairs(4))
+        yield opened
+
+
+@pytest.fixture
+def client(store):
+    api = build_api(Session(store, "kim", SETTINGS), SETTINGS, 7860)
+    with TestClient(api, base_url=BASE, raise_server_exceptions=False) as opened:
+        yield opened
+
+
+def body(task_id, **values):
+    return {"id": str(uuid.uuid4()), "task_id": task_id, "key": "1", "active_ms": 5, **values}
+
+
+def test_next_vote_undo_and_progress(client, store):
+    first = client.get("/api/v1/next").json()
+    assert first["progress"] == {"done": 0, "skipped": 0, "left": 4}
+    task_id = first["pair"]["task_id"]
+    voted = client.post("/api/v1/votes", json=body(task_id), headers=OWN).json()
+    assert voted["saved"]["strength"] == 3
+    assert voted["progress"]["done"] == 1
+    assert voted["pair"]["task_id"] != task_id
+    undone = client.post("/api/v1/undo", json={"id": str(uuid.uuid4())}, headers=OWN).json()
+    assert (undone["undone"], undone["pair"]) == (True, first["pair"])
+    assert client.get("/api/v1/progress").json() == first["progress"]
+    again = client.post("/api/v1/undo", json={"id": str(uuid.uuid4())}, headers=OWN).json()
+    assert again["undone"] is False
+    assert [v.choice for v in store.votes()][-1] == "withdrawn"
+
+
+def test_the_same_vote_sent_twice_is_stored_once(client, store):
+    sent = body(client.get("/api/v1/next").json()["pair"]["task_id"])
+    replies = [client.post("/api/v1/votes", json=sent, headers=OWN) for _ in range(3)]
+    assert [reply.status_code for reply in replies] == [200] * 3
+    assert len({reply.text for reply in replies}) == 1
+    assert len(store.votes()) == 1
+
+
+def test_when_all_is_done_the_pair_is_null(client):
+    while shown := client.get("/api/v1/next").json()["pair"]:
+        client.post("/api/v1/votes", json=body(shown["task_id"]), headers=OWN)
+    assert client.get("/api/v1/progress").json() == {"done": 4, "skipped": 0, "left": 0}
+
+
+def test_guidelines_are_drawn(client):
+    assert "<li>" in client.get("/api/v1/guidelines").json()["html"]
+
+
+def test_every_response_carries_the_policy(client):
+    for reply in (
+        client.get("/api/v1/next"),
+        client.get("/nothing"),
+        client.get("/api/v1/next", headers={"host": "evil.example"}),
+    ):
+        policy = reply.headers["content-security-policy"]
+        assert "default-src 'self'" in policy
+        assert "frame-ancestors 'none'" in policy
+    assert client.get("/api/v1/next").headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.example"}, 421),
+        ({"host": "evil.example:7860"}, 421),
+        ({"host": "127.0.0.1:9999"}, 421),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "http://127.0.0.1:9999"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"x-prefkit": None}, 403),
+    ],
+)
+def test_requests_from_elsewhere_cannot_vote(client, store, headers, status):
+    sent = body(client.get("/api/v1/next").json()["pair"]["task_id"])
+    request = client.build_request(
+        "POST",
+        "/api/v1/votes",
+        json=sent,
+        headers={**OWN, **{k: v for k, v in headers.items() if v}},
+    )
+    for name, value in headers.items():
+        if value is None:
+            del request.headers[name]
+    assert client.send(request).status_code == status
+    assert store.votes() == []
+
+
+def test_names_of_this_machine_are_served(client):
+    for host in ("127.0.0.1:7860", "localhost:7860"):
+        assert client.get("/api/v1/progress", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"key": "8"},
+        {"key": "0"},
+        {"key": 1},
+        {"key": None},
+        {"id": "not-a-uuid"},
+        {"id": 7},
+        {"task_id": "../x"},
+        {"task_id": "a\n"},
+        {"task_id": "\ud800"},
+        {"task_id": ""},
+        {"active_ms": -1},
+        {"active_ms": 1.5},
+        {"active_ms": "5"},
+        {"active_ms": True},
+        {"active_ms": float("nan")},
+        {"active_ms": 10**30},
+        {"choice": "a"},
+        {"\ud800": 1},
+        {"shown_first": "a"},
+    ],
+)
+def test_a_field_that_is_wrong_is_422_and_writes_nothing(client, store, change):
+    sent = body(client.get("/api/v1/next").json()["pair"]["task_id"]) | change
+    headers = {**OWN, "content-type": "application/json"}
+    reply = client.post("/api/v1/votes", content=json.dumps(sent), headers=headers)
+    assert reply.status_code == 422
+    assert reply.json()["error"]
+    assert store.votes() == []
+
+
+def test_a_task_that_was_never_shown_is_404(client, store):
+    unseen = {c.id for c in store.comparisons()} - {
+        client.get("/api/v1/next").json()["pair"]["task_id"]
+    }
+    for task_id in ("f" * 32, min(unseen)):
+        assert client.post("/api/v1/votes", json=body(task_id), headers=OWN).status_code == 404
+    assert store.votes() == []
+
+
+def test_the_id_of_another_vote_is_409(client, store):
+    first = body(client.get("/api/v1/next").json()["pair"]["task_id"])
+    second = client.post("/api/v1/votes", json=first, headers=OWN).json()["pair"]["task_id"]
+    taken = body(second, id=first["id"])
+    assert client.post("/api/v1/votes", json=taken, headers=OWN).status_code == 409
+    assert client.post("/api/v1/undo", json={"id": first["id"]}, headers=OWN).status_code == 409
+    assert len(store.votes()) == 1
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    path=st.sampled_from(["votes", "undo"]),
+    sent=st.binary(max_size=200)
+    | JSON.map(lambda value: json.dumps(value).encode())
+    | st.fixed_dictionaries({"id": JSON, "task_id": JSON, "key": JSON}).map(
+        lambda value: json.dumps(value).encode()
+    ),
+)
+def test_no_body_makes_a_5xx_or_a_vote(client, store, path, sent):
+    headers = {**OWN, "content-type": "application/json"}
+    reply = client.post(f"/api/v1/{path}", content=sent, headers=headers)
+    assert 400 <= reply.status_code < 500
+    assert store.votes() == []
+
+
+def test_too_large_a_body_is_413_before_it_is_read(client):
+    reply = client.post("/api/v1/votes", content=b"x" * (MAX_BODY + 1), headers=OWN)
+    assert reply.status_code == 413
+
+
+def test_wrong_methods_and_paths_are_4xx(client):
+    assert client.get("/api/v1/votes").status_code == 405
+    assert client.post("/api/v1/next", headers=OWN, content=b"").status_code == 405
+    assert client.get("/api/v1/other").status_code == 404
+
+
+def test_a_store_in_trouble_is_503_with_the_mend(client, store, tmp_path):
+    shown = client.get("/api/v1/next").json()["pair"]
+    store.close()  # so that the next request opens the file again
+    (tmp_path / "votes.db").write_bytes(b"not a database" * 1000)
+    for leftover in ("votes.db-wal", "votes.db-shm"):
+        (tmp_path / leftover).unlink(missing_ok=True)
+    reply = client.post("/api/v1/votes", json=body(shown["task_id"]), headers=OWN)
+    assert reply.status_code == 503
+    assert "not a prefkit store" in reply.json()["error"]

@@ -44,6 +44,7 @@ def converted_folder(gguf: Path, progress: Progress = silent) -> Path:
     target = cache_folder() / "models" / f"{gguf.stem}-{digest[:16]}-v{CONVERSION}"
     if (target / DONE).is_file():
         return target
+    _clear_dead(target)
     progress(f"converting {gguf.name}", 0, 1)
     temporary = target.with_name(f"{target.name}.tmp-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -58,6 +59,14 @@ def converted_folder(gguf: Path, progress: Progress = silent) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
     progress(f"converting {gguf.name}", 1, 1)
     return target
+
+
+def _clear_dead(target: Path) -> None:
+    """Remove conversions whose process was killed; one that still runs is left alone."""
+    for leftover in target.parent.glob(f"{target.name}.tmp-*"):
+        process = leftover.name.rpartition("-")[2]
+        if process.isdecimal() and not Path(f"/proc/{process}").exists():
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _convert(gguf: Path, folder: Path) -> None:

@@ -21,7 +21,7 @@ def fetch(
     Uses the Hub's own cache; what is there already is not fetched again.
     """
     hub = require("huggingface_hub", "train")
-    errors = hub.errors
+    errors = require("huggingface_hub.errors", "train")
     try:
         _announce(repo, revision, progress)
         folder = Path(
@@ -57,7 +57,7 @@ def fetch(
 def _announce(repo: str, revision: str | None, progress: Progress) -> None:
     """Show how much will be downloaded before it starts; nothing where the Hub is out of reach."""
     hub = require("huggingface_hub", "train")
-    if hub.constants.is_offline_mode():
+    if require("huggingface_hub.constants", "train").is_offline_mode():
         return
     try:
         plan = hub.snapshot_download(
@@ -67,7 +67,7 @@ def _announce(repo: str, revision: str | None, progress: Progress) -> None:
             ignore_patterns=["*/*"],
             dry_run=True,
         )
-    except hub.errors.DryRunError:
+    except require("huggingface_hub.errors", "train").DryRunError:
         return
     missing = sum(file.file_size for file in plan if file.will_download)
     if missing:
@@ -75,10 +75,10 @@ def _announce(repo: str, revision: str | None, progress: Progress) -> None:
 
 
 def _offline(repo: str, revision: str | None) -> ModelError:
-    hub = require("huggingface_hub", "train")
-    cache = hub.constants.HF_HUB_CACHE
+    constants = require("huggingface_hub.constants", "train")
+    cache = constants.HF_HUB_CACHE
     wanted = f"{repo}@{revision}" if revision else repo
-    why = "HF_HUB_OFFLINE is set" if hub.constants.is_offline_mode() else "the Hub does not answer"
+    why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else "the Hub does not answer"
     return ModelError(
         f"{wanted}: {why}, and the cache {cache} does not hold it",
         hint="go online once, or pass a folder with the model: --model DIR",

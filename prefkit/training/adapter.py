@@ -130,6 +130,12 @@ def save_adapter(model: Any, masters: Masters, folder: Path, *, base: str, card:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def clear_unfinished(folder: Path) -> None:
+    """Remove what kills left beside ``folder`` while it was written."""
+    for leftover in folder.parent.glob(f"{folder.name}.tmp-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
 def _replace_folder(temporary: Path, folder: Path) -> None:
     for path in temporary.iterdir():
         path.chmod(0o644)

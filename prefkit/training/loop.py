@@ -30,7 +30,7 @@ from prefkit.policy.load import Policy, load_policy
 from prefkit.policy.logps import completion_logps
 from prefkit.policy.resolve import ModelSource
 from prefkit.training import checkpoint
-from prefkit.training.adapter import Masters, save_adapter, with_adapter
+from prefkit.training.adapter import Masters, clear_unfinished, save_adapter, with_adapter
 from prefkit.training.card import adapter_card, base_name
 from prefkit.training.losses import Logps, Targets
 from prefkit.training.plan import Batch, Plan, make_plan
@@ -76,6 +76,7 @@ def run(
         )
     out.mkdir(parents=True, exist_ok=True)
     clear_leftovers(out)
+    clear_unfinished(out / ADAPTER)
     (out / MANIFEST).unlink(missing_ok=True)
     policy = load_policy(plan.source, dtype=settings.dtype, device=settings.device)
     devices = [policy.model.device] if policy.model.device.type == "cuda" else []

@@ -60,10 +60,10 @@ def read_examples(data: Any) -> list[Example]:
     Raises DataError naming up to five faulty rows: p outside [0, 1], a negative weight, an empty
     prompt or answer, a missing column.
     """
-    if isinstance(data, list | tuple) and all(isinstance(item, Example) for item in data):
-        examples = list(data)
-    elif isinstance(data, pa.Table) and set(EXAMPLES.names) <= set(data.column_names):
+    if isinstance(data, pa.Table) and set(EXAMPLES.names) <= set(data.column_names):
         examples = _from_table(data)
+    elif isinstance(data, list | tuple) and all(isinstance(item, Example) for item in data):
+        examples = list(data)
     else:
         from prefkit.formats.load import load
 

@@ -8,7 +8,7 @@ import pytest
 
 from prefkit.core.records import Example, Message, Prompt
 
-WORDS = "fox dog sea sun moon quick lazy brown short clear answer sentence".split()
+WORDS = "fox dog sea sun moon quick lazy brown short clear answer sentence".split()  # noqa: SIM905
 
 
 def make_pair(rng: random.Random, *, p: float = 1.0, weight: float = 1.0) -> Example:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -138,10 +138,11 @@ def _faults(
 def _known_keys(model: type[BaseModel], path: Path_) -> list[str]:
     at: Any = model
     for part in path:
-        field = at.model_fields.get(str(part)) if hasattr(at, "model_fields") else None
-        if field is None:
-            return []
-        at = field.annotation
+        if hasattr(at, "model_fields"):
+            field = at.model_fields.get(str(part))
+            at = None if field is None else field.annotation
+        else:  # dict[str, Model]: any key leads to a Model
+            at = get_args(at)[-1] if get_origin(at) is dict else None
     return list(at.model_fields) if hasattr(at, "model_fields") else []
 
 

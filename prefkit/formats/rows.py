@@ -68,6 +68,8 @@ def read_rows(path: Path) -> Rows:
 
     A file without rows is an error: nothing downstream can do with it.
     """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder", hint="check the path")
     try:
         rows = _READERS.get(_suffix(path), _unknown)(path)
     except (OSError, EOFError, zlib.error) as error:
@@ -268,8 +270,6 @@ def _feather_or_stream(source: Any) -> pa.Table:
 
 
 def _unknown(path: Path) -> Rows:
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder", hint="check the path")
     if path.is_dir():
         raise DataError(f"{path}: a folder, not a file of rows", hint="name a file in it")
     raise DataError(

@@ -186,9 +186,10 @@ def _run_worker(
     write_json(journal / JOB, {**job, "parent": os.getpid()})
     what, total = f"sampling ({job['backend']})", sum(r.n for r in pending.values())
     progress(what, 0, total)
+    # -P: a torch.py in the working folder must not be taken for the package.
     with open(journal / LOG, "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefkit.engines.worker", str(journal)],
+            [sys.executable, "-P", "-m", "prefkit.engines.worker", str(journal)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,

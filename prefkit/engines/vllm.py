@@ -123,7 +123,8 @@ class VllmEngine:
         from vllm import SamplingParams
 
         lora = self._lora_request()
-        for index in indices:
+        asked = [{"prompt_token_ids": prompts[index]} for index in indices]
+        for index, rendered in zip(indices, engine.renderer.render_cmpl(asked), strict=True):
             sampling = requests[index].sampling
             for number, seed in enumerate(requests[index].sample_seeds()):
                 parameters = SamplingParams(
@@ -136,7 +137,7 @@ class VllmEngine:
                 )
                 engine.add_request(
                     f"{index}-{number}",
-                    {"prompt_token_ids": prompts[index]},
+                    rendered,
                     parameters,
                     lora_request=lora,
                 )

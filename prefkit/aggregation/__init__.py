@@ -30,7 +30,9 @@ del _vote_share
 class AggregateSettings(Settings):
     """How votes become probabilities."""
 
-    method: str = Field("vote_share", description="aggregation method; vote_share is built in")
+    method: str = Field(
+        default="vote_share", description="aggregation method; vote_share is built in"
+    )
 
     @field_validator("method")
     @classmethod

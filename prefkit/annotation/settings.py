@@ -22,21 +22,24 @@ class AnnotateSettings(Settings):
     """How people label: how many votes a comparison wants, the port, what raters are told."""
 
     k: int = Field(
-        1,
+        default=1,
         ge=1,
         le=1000,
         description="How many raters vote on each comparison before it counts as labelled.",
     )
     store: str | None = Field(
-        None,
+        default=None,
         description="Where votes are kept: null for votes.db in the workspace, or a "
         "postgresql+psycopg:// URL for a team.",
     )
     port: int = Field(
-        7860, ge=1, le=65535, description="Port of the app on this machine (127.0.0.1 only)."
+        default=7860,
+        ge=1,
+        le=65535,
+        description="Port of the app on this machine (127.0.0.1 only).",
     )
     guidelines: str = Field(
-        GUIDELINES,
+        default=GUIDELINES,
         min_length=1,
         description="What raters read under Guidelines (Markdown). Each vote records which text "
         "was shown.",

@@ -21,14 +21,20 @@ SHIPPED = ("none", "quick")
 class Stage(Settings):
     """One filter with its band."""
 
-    filter: str | None = Field(None, description="Filter to run; by default the stage's name.")
-    min: float | None = Field(None, description="Lowest score that stays; null: no lower end.")
-    max: float | None = Field(None, description="Highest score that stays; null: no upper end.")
-    params: dict[str, Any] = Field({}, description="Parameters of the filter.")
-    missing: Literal["keep", "drop"] = Field(
-        "keep", description="What happens to a row on which the filter abstains."
+    filter: str | None = Field(
+        default=None, description="Filter to run; by default the stage's name."
     )
-    enabled: bool = Field(True, description="false skips the stage.")
+    min: float | None = Field(
+        default=None, description="Lowest score that stays; null: no lower end."
+    )
+    max: float | None = Field(
+        default=None, description="Highest score that stays; null: no upper end."
+    )
+    params: dict[str, Any] = Field(default={}, description="Parameters of the filter.")
+    missing: Literal["keep", "drop"] = Field(
+        default="keep", description="What happens to a row on which the filter abstains."
+    )
+    enabled: bool = Field(default=True, description="false skips the stage.")
 
     def band(self, default: Band) -> Band:
         """The band: an end that is not given is the filter's default, null leaves it open."""
@@ -43,8 +49,8 @@ class Recipe(Settings):
     """The stages of a curation, in order; a row is dropped by the first one it fails."""
 
     name: str = Field(description="Name of the recipe, written into every verdict.")
-    about: str = Field("", description="What it is for.")
-    stages: dict[str, Stage] = Field({}, description="Stage name to stage, in order.")
+    about: str = Field(default="", description="What it is for.")
+    stages: dict[str, Stage] = Field(default={}, description="Stage name to stage, in order.")
 
     @field_validator("stages")
     @classmethod

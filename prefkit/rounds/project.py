@@ -31,33 +31,33 @@ HEADER = """\
 class LoopSettings(Settings):
     """What a round is and how rounds follow one another."""
 
-    rounds: int = Field(2, ge=1, description="How many rounds to run.")
+    rounds: int = Field(default=2, ge=1, description="How many rounds to run.")
     prompts_per_round: int = Field(
-        128, ge=1, description="New training prompts asked in each round."
+        default=128, ge=1, description="New training prompts asked in each round."
     )
     label: Literal["people", "machine"] = Field(
-        "people",
+        default="people",
         description="Who votes. people: the loop stops and waits for `prefkit annotate`; "
         "machine: the rater of the judge section votes at once.",
     )
     quorum: float = Field(
-        1.0,
+        default=1.0,
         gt=0,
         le=1,
         description="Share of a round's comparisons that must have their votes before it goes on.",
     )
     data: Literal["accumulate", "fresh"] = Field(
-        "accumulate",
+        default="accumulate",
         description="What a round trains on. accumulate: examples of all rounds so far; "
         "fresh: this round's only.",
     )
     start: Literal["base", "previous"] = Field(
-        "base",
+        default="base",
         description="Where a round's adapter starts. base: a new adapter on the base model "
         "(with data: accumulate every round can be rebuilt alone); previous: the last adapter.",
     )
     heldout_share: float = Field(
-        0.1,
+        default=0.1,
         ge=0,
         lt=1,
         description="With label: people, the share of labelled prompts kept from training and "
@@ -68,9 +68,11 @@ class LoopSettings(Settings):
 class CurateSection(Settings):
     """Which recipe filters the preferences."""
 
-    recipe: str = Field("quick", description="A shipped recipe (none, quick) or a YAML file.")
+    recipe: str = Field(
+        default="quick", description="A shipped recipe (none, quick) or a YAML file."
+    )
     overrides: tuple[str, ...] = Field(
-        (), description='Changes to the recipe, for example ["length_ratio.max=3"].'
+        default=(), description='Changes to the recipe, for example ["length_ratio.max=3"].'
     )
 
 
@@ -78,35 +80,37 @@ class Project(Settings):
     """The whole of prefkit.yaml."""
 
     model: str = Field(
-        "smollm2",
+        default="smollm2",
         description="The policy: a Hub id, a folder, a GGUF file, or smollm2 for the embedded "
         "SmolLM2-135M-Instruct.",
     )
     prompts: str = Field(
-        "prompts.jsonl",
+        default="prompts.jsonl",
         description="Prompts of this project, one JSON object a line: prompt or messages, and "
         "tags. Rows tagged split: heldout are never trained on.",
     )
     heldout_prompts: int = Field(
-        64,
+        default=64,
         ge=1,
         description="How many prompts to hold out for evaluation where none are tagged so "
         "(at most a third of all).",
     )
-    seed: int = Field(0, description="Seed of everything random in this project.")
-    loop: LoopSettings = Field(LoopSettings(), description="Rounds.")
-    generate: GenerateSettings = Field(GenerateSettings(), description="Sampling and pairing.")
-    judge: JudgeSettings = Field(JudgeSettings(), description="The machine that votes.")
-    annotate: AnnotateSettings = Field(AnnotateSettings(), description="The labelling app.")
+    seed: int = Field(default=0, description="Seed of everything random in this project.")
+    loop: LoopSettings = Field(default=LoopSettings(), description="Rounds.")
+    generate: GenerateSettings = Field(
+        default=GenerateSettings(), description="Sampling and pairing."
+    )
+    judge: JudgeSettings = Field(default=JudgeSettings(), description="The machine that votes.")
+    annotate: AnnotateSettings = Field(default=AnnotateSettings(), description="The labelling app.")
     aggregate: AggregateSettings = Field(
-        AggregateSettings(), description="How votes become P(a wins)."
+        default=AggregateSettings(), description="How votes become P(a wins)."
     )
     curate: CurateSection = Field(
-        CurateSection(), description="Filters between votes and training."
+        default=CurateSection(), description="Filters between votes and training."
     )
-    train: TrainSettings = Field(TrainSettings(), description="DPO training.")
+    train: TrainSettings = Field(default=TrainSettings(), description="DPO training.")
     evaluate: EvaluateSettings = Field(
-        EvaluateSettings(), description="What is measured each round."
+        default=EvaluateSettings(), description="What is measured each round."
     )
 
 

@@ -103,8 +103,8 @@ def _add_training(report: Report, workspace: Workspace, rounds: Sequence[dict[st
     metrics = {f"round {r['round']}": _metrics(workspace, r["round"]) for r in rounds}
     for key, title, reference in (
         ("loss", "Training loss", 0.6931),
-        ("accuracy", "Reward accuracy on training pairs", 0.5),
-        ("margin", "Reward margin", 0.0),
+        ("reward_accuracy", "Reward accuracy on training pairs", 0.5),
+        ("reward_margin", "Reward margin", 0.0),
     ):
         series = {
             name: [(row["step"], row.get(key)) for row in rows] for name, rows in metrics.items()

@@ -23,7 +23,7 @@ class Generated:
 
     counts: prompts, repeated_prompts (left out), unanswered_prompts, candidates, unfinished
     (stopped by max_tokens), empty, identical, unpaired_prompts, comparisons. peak_gib: of the
-    engine's process, None where the journal already held every answer.
+    engine's process that finished last in this journal.
     """
 
     completions: list[Completion]

@@ -65,8 +65,18 @@ def _clear_dead(target: Path) -> None:
     """Remove conversions whose process was killed; one that still runs is left alone."""
     for leftover in target.parent.glob(f"{target.name}.tmp-*"):
         process = leftover.name.rpartition("-")[2]
-        if process.isdecimal() and not Path(f"/proc/{process}").exists():
+        if process.isdecimal() and not _alive(int(process)):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _convert(gguf: Path, folder: Path) -> None:

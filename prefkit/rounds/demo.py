@@ -53,6 +53,7 @@ def demo_project(seed: int, backend: str) -> Project:
             "generate": project.generate.model_copy(
                 update={
                     "n": 4,
+                    "temperature": 0.7,
                     "max_tokens": 64,
                     "pairs_per_prompt": 2,
                     "engine": project.generate.engine.model_copy(update={"backend": backend}),
@@ -62,12 +63,18 @@ def demo_project(seed: int, backend: str) -> Project:
                 update={"rater": "format", "noise": 0.1, "seed": derive_seed("noise", seed)}
             ),
             "train": project.train.model_copy(
-                update={"epochs": 2, "learning_rate": 1e-4, "batch_size": 8}
+                update={
+                    "epochs": 1,
+                    "learning_rate": 3e-4,
+                    "batch_size": 8,
+                    "max_length": 512,
+                }
             ),
             "evaluate": project.evaluate.model_copy(
                 update={
                     "rule": "format",
                     "max_tokens": 64,
+                    "pair_prompts": 64,
                     "engine": project.evaluate.engine.model_copy(update={"backend": backend}),
                 }
             ),

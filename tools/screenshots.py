@@ -63,12 +63,13 @@ PAIRS = [
 @contextmanager
 def labelling_app(pairs: Path) -> Generator[str]:
     """The address of ``prefkit annotate`` on the file, as a process of its own."""
-    command = [sys.executable, "-m", "prefkit", "annotate", str(pairs)]
+    command = [sys.executable, "-m", "prefkit", "annotate", pairs.name]
     process = subprocess.Popen(
         [*command, "--no-browser", "--port", "0"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        cwd=pairs.parent,  # so that the commands on the page are short
     )
     try:
         assert process.stderr is not None

@@ -70,7 +70,7 @@ def _add_routes(app: FastAPI, session: Session, settings: AnnotateSettings) -> N
     @app.get(f"{API_PREFIX}guidelines")
     def guidelines() -> dict[str, str]:
         return {
-            "html": render_markdown(settings.guidelines),
+            "html": render_markdown(settings.guidelines, breaks=False),
             "version": settings.guideline_version,
         }
 

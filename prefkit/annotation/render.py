@@ -52,13 +52,16 @@ def _render_message(message: Message) -> str:
     return "".join(pieces)
 
 
-def render_markdown(text: str) -> str:
-    """Markdown as sanitised HTML without images, scripts, styles, classes or ids."""
+def render_markdown(text: str, *, breaks: bool = True) -> str:
+    """Markdown as sanitised HTML without images, scripts, styles, classes or ids.
+
+    breaks: a line end is a line break, as people expect of a chat; without, lines flow.
+    """
     # A lone surrogate cannot be sent as UTF-8.
     text = text.encode("utf-8", "replace").decode("utf-8")
     if len(text) > LONGEST_MARKDOWN:
         return _as_text(text)
-    return _sanitise(_markdown().render(text))
+    return _sanitise(_markdown(breaks).render(text))
 
 
 def _as_text(text: str) -> str:
@@ -79,9 +82,9 @@ def _sanitise(markup: str) -> str:
 
 
 @cache
-def _markdown() -> MarkdownIt:
+def _markdown(breaks: bool) -> MarkdownIt:
     markdown_it = require("markdown_it", "app")
-    parser: MarkdownIt = markdown_it.MarkdownIt("commonmark", {"html": False, "breaks": True})
+    parser: MarkdownIt = markdown_it.MarkdownIt("commonmark", {"html": False, "breaks": breaks})
     parser.enable(["table", "strikethrough"])
     parser.add_render_rule("image", _image_note)
     parser.core.ruler.push("lower_headings", _lower_headings)

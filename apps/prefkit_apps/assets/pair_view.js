@@ -86,9 +86,11 @@ function showProgress(progress) {
   track.setAttribute("aria-valuenow", String(progress.done));
   find(".pk-fill").style.width = (total ? (100 * progress.done) / total : 0) + "%";
   root.dataset.done = String(progress.done);
-  slot("done").textContent =
-    progress.done === 0 ? "There was nothing to judge." :
-    "You have judged " + progress.done + (progress.done === 1 ? " pair" : " pairs") + skipped + ".";
+  const judged = progress.done - progress.skipped;
+  slot("done").textContent = progress.done === 0
+    ? "There was nothing to judge."
+    : "You have judged " + judged + (judged === 1 ? " pair" : " pairs") +
+      (progress.skipped ? " and skipped " + progress.skipped : "") + ".";
 }
 
 function show(state) {

@@ -39,6 +39,8 @@ def write_records(path: Path, records: Iterable[R], record_type: type[R]) -> Non
 
 def read_table(path: Path, record_type: type[R]) -> pa.Table:
     """Read a Parquet file that prefkit wrote; DataError if it is damaged or of another schema."""
+    if not path.exists():  # pyarrow's own error has no errno to tell by
+        raise DataError(f"{path}: no such file or folder", hint="check the path")
     try:
         table = pq.read_table(path)
     except OSError as error:

@@ -7,7 +7,7 @@ All faults of a file are reported at once, each with its line, its value and the
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -146,23 +146,29 @@ def _known_keys(model: type[BaseModel], path: Path_) -> list[str]:
     return list(at.model_fields) if hasattr(at, "model_fields") else []
 
 
-def commented_yaml(settings: Settings) -> str:
-    """YAML of ``settings`` with every key's description as a comment above it."""
-    return "\n".join(_commented(settings, indent="")) + "\n"
+def commented_yaml(settings: Settings, *, leave_out: Collection[str] = ()) -> str:
+    """YAML of ``settings`` with every key's description as a comment above it.
+
+    leave_out: dotted keys that are not written.
+    """
+    return "\n".join(_commented(settings, (), leave_out)) + "\n"
 
 
-def _commented(settings: BaseModel, indent: str) -> list[str]:
+def _commented(settings: BaseModel, path: tuple[str, ...], leave_out: Collection[str]) -> list[str]:
     lines: list[str] = []
+    indent = "  " * len(path)
     for name, field in type(settings).model_fields.items():
+        here = (*path, name)
+        if ".".join(here) in leave_out:
+            continue
         value = getattr(settings, name)
-        if not indent and lines:
+        if not path and lines:
             lines.append("")
         if field.description:
             wrapped = textwrap.wrap(field.description, 96 - len(indent))
             lines += [f"{indent}# {line}" for line in wrapped]
         if isinstance(value, BaseModel):
-            lines.append(f"{indent}{name}:")
-            lines += _commented(value, indent + "  ")
+            lines += [f"{indent}{name}:", *_commented(value, here, leave_out)]
         else:
             plain = settings.model_dump(mode="json", include={name})[name]
             lines += [indent + line for line in _value_lines(name, plain)]

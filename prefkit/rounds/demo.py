@@ -22,7 +22,7 @@ from prefkit.generation import generate
 from prefkit.policy.load import policy_digest
 from prefkit.rounds.loop import LoopResult, open_job, run_loop
 from prefkit.rounds.memory import PeakMemory
-from prefkit.rounds.project import LoopSettings, Project, init_workspace
+from prefkit.rounds.project import Project, init_workspace
 from prefkit.rounds.stages import Job
 from prefkit.workspace import CONFIG_NAME, Workspace, run_stage
 
@@ -43,41 +43,15 @@ class Demo:
 
 def demo_project(seed: int, backend: str) -> Project:
     """The demo's configuration: small enough for two cores and 15 minutes."""
-    project = Project()
-    return project.model_copy(
-        update={
+    return Project.model_validate(
+        {
             "seed": seed,
-            "loop": LoopSettings(
-                rounds=2, prompts_per_round=96, label="machine", data="accumulate", start="base"
-            ),
-            "generate": project.generate.model_copy(
-                update={
-                    "n": 4,
-                    "temperature": 0.7,
-                    "max_tokens": 64,
-                    "pairs_per_prompt": 2,
-                    "engine": project.generate.engine.model_copy(update={"backend": backend}),
-                }
-            ),
-            "judge": project.judge.model_copy(
-                update={"rater": "format", "noise": 0.1, "seed": derive_seed("noise", seed)}
-            ),
-            "train": project.train.model_copy(
-                update={
-                    "epochs": 1,
-                    "learning_rate": 3e-4,
-                    "batch_size": 8,
-                    "max_length": 512,
-                }
-            ),
-            "evaluate": project.evaluate.model_copy(
-                update={
-                    "rule": "format",
-                    "max_tokens": 64,
-                    "pair_prompts": 64,
-                    "engine": project.evaluate.engine.model_copy(update={"backend": backend}),
-                }
-            ),
+            "loop": {"rounds": 2, "prompts_per_round": 96, "label": "machine"},
+            "engine": {"backend": backend},
+            "generate": {"n": 4, "temperature": 0.7, "max_tokens": 64, "pairs_per_prompt": 2},
+            "judge": {"rater": "format", "noise": 0.1, "seed": derive_seed("noise", seed)},
+            "train": {"epochs": 1, "learning_rate": 3e-4, "batch_size": 8, "max_length": 512},
+            "evaluate": {"rule": "format", "max_tokens": 64, "pair_prompts": 64},
         }
     )
 

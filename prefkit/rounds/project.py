@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prefkit.aggregation import AggregateSettings
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.core.errors import WorkspaceError
 from prefkit.core.files import write_text
 from prefkit.core.records import Prompt
+from prefkit.engines.settings import EngineSettings
 from prefkit.evaluation.settings import EvaluateSettings
 from prefkit.generation.settings import GenerateSettings
 from prefkit.judging.settings import JudgeSettings
@@ -97,6 +98,11 @@ class Project(Settings):
     )
     seed: int = Field(default=0, description="Seed of everything random in this project.")
     loop: LoopSettings = Field(default=LoopSettings(), description="Rounds.")
+    engine: EngineSettings = Field(
+        default=EngineSettings(),
+        description="What writes text in every stage; generate, judge and evaluate may each have "
+        "an engine section of their own instead.",
+    )
     generate: GenerateSettings = Field(
         default=GenerateSettings(), description="Sampling and pairing."
     )
@@ -112,6 +118,19 @@ class Project(Settings):
     evaluate: EvaluateSettings = Field(
         default=EvaluateSettings(), description="What is measured each round."
     )
+
+    @model_validator(mode="after")
+    def _share_engine(self) -> Self:
+        """Give the project's engine to the stages that name none of their own."""
+        for name in INHERITING:
+            stage = getattr(self, name)
+            if "engine" not in stage.model_fields_set:
+                # The model is frozen for its users; this is still its construction.
+                object.__setattr__(self, name, stage.model_copy(update={"engine": self.engine}))
+        return self
+
+
+INHERITING = ("generate", "judge", "evaluate")
 
 
 def read_project(workspace: Workspace, overrides: Sequence[str] = ()) -> Project:
@@ -138,7 +157,9 @@ def init_workspace(
     if not prompts_path.exists():
         lines = [json.dumps(prompt, ensure_ascii=False) for prompt in prompts]
         write_text(prompts_path, "\n".join(lines) + "\n")
-    write_text(folder / CONFIG_NAME, HEADER + commented_yaml(project))
+    shared = [n for n in INHERITING if getattr(project, n).engine == project.engine]
+    text = commented_yaml(project, leave_out=[f"{name}.engine" for name in shared])
+    write_text(folder / CONFIG_NAME, HEADER + text)
     return Workspace(folder)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from prefkit.core.files import file_digest
 from prefkit.core.records import Comparison, Completion, Preference, Vote
 from prefkit.formats.tables import read_records
-from prefkit.rounds.project import LoopSettings, Project, init_workspace
+from prefkit.rounds.project import Project, init_workspace
 from prefkit.store import VoteStore
 from prefkit.workspace import Workspace
 
@@ -28,32 +28,16 @@ PROMPTS = [
 
 def make_workspace(folder: Path, model: Path, *, label: str = "machine") -> Workspace:
     """Two rounds of six prompts on a tiny model, sampled by the scripted engine."""
-    project = Project(model=str(model))
-    engine = {"backend": "scripted"}
     project = Project.model_validate(
         {
-            **project.model_dump(),
+            "model": str(model),
             "heldout_prompts": 4,
-            "loop": LoopSettings(rounds=2, prompts_per_round=6, label=label).model_dump(),  # type: ignore[arg-type]
-            "generate": {
-                **project.generate.model_dump(),
-                "n": 4,
-                "max_tokens": 24,
-                "engine": {**project.generate.engine.model_dump(), **engine},
-            },
-            "judge": {**project.judge.model_dump(), "rater": "format", "noise": 0.1},
-            "train": {
-                **project.train.model_dump(),
-                "epochs": 2,
-                "batch_size": 2,
-                "checkpoint_every": 2,
-                "dtype": "float32",
-            },
-            "evaluate": {
-                **project.evaluate.model_dump(),
-                "max_tokens": 24,
-                "engine": {**project.evaluate.engine.model_dump(), **engine},
-            },
+            "loop": {"rounds": 2, "prompts_per_round": 6, "label": label},
+            "engine": {"backend": "scripted"},
+            "generate": {"n": 4, "max_tokens": 24, "pairs_per_prompt": 3},
+            "judge": {"rater": "format", "noise": 0.1},
+            "train": {"epochs": 2, "batch_size": 2, "checkpoint_every": 2, "dtype": "float32"},
+            "evaluate": {"max_tokens": 24},
         }
     )
     return init_workspace(folder, project, PROMPTS)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -164,7 +164,7 @@ class Workspace:
         return sorted(int(p.name) for p in self.rounds_path.iterdir() if p.name.isdecimal())
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Generator[None]:
         """Hold the workspace against a second writer; WorkspaceError if one is at work.
 
         The lock is the kernel's and dies with its process, so a kill leaves none behind.

@@ -162,9 +162,9 @@ def cache() -> Check:
 
     folder = cache_folder()
     parent = _nearest(folder)
-    if not os.access(parent, os.W_OK):
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
         mend = "set PREFKIT_CACHE to a folder that you can write"
-        return Check("cache", "fault", f"{folder}: no permission to write", mend)
+        return Check("cache", "fault", f"{folder} cannot be written", mend)
     free = shutil.disk_usage(parent).free / 2**30
     if free < 1:
         mend = "free some space, or set PREFKIT_CACHE to another disk"

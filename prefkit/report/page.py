@@ -120,7 +120,8 @@ class Report:
         if not bars:
             return self._add("empty", title, note=note or "No values to draw.")
         name = y_label or title
-        plot = bar_plot(bars, title=title, y_label=name, reference=reference, percent=percent)
+        # The heading already says what a bar is: without a y_label the axis stays bare.
+        plot = bar_plot(bars, title=title, y_label=y_label, reference=reference, percent=percent)
         rows = [(bar.label, interval_text(bar, percent=percent)) for bar in bars]
         table = _table(("", f"{name} [95 % interval]"), rows)
         return self._add("plot", title, note=note, plot=plot, legend=[], table=table)

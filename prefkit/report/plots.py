@@ -82,7 +82,7 @@ def bar_plot(
     percent: bool = False,
 ) -> Markup:
     """Horizontal bars from zero, each with its interval, and a dashed line at ``reference``."""
-    row, top, bottom = 40, 10, 46
+    row, top, bottom = 40, 10, 46 if y_label else 28
     height = top + row * len(bars) + bottom
     gutter = _gutter([bar.label for bar in bars])
     marks = [0.0] + ([] if reference is None else [reference])
@@ -102,7 +102,7 @@ def bar_plot(
     if reference is not None:
         parts.append(_line(across(reference), top - 6, across(reference), end, "reference"))
     described = "; ".join(f"{bar.label}: {interval_text(bar, percent=percent)}" for bar in bars)
-    return _svg(height, title, f"{y_label}. {described}.", parts)
+    return _svg(height, title, f"{y_label or title}. {described}.", parts)
 
 
 def waterfall(n_in: int, dropped: Mapping[str, int], *, title: str, unit: str) -> Markup:

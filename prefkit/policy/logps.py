@@ -29,15 +29,11 @@ def completion_logps(model: Any, rows: Sequence[TokenRow], *, pad_id: int) -> Te
     causal = model.get_base_model() if hasattr(model, "peft_config") else model
     device = next(causal.parameters()).device
     ids, mask, positions, targets, row_of = _pack(rows, pad_id, device)
-    hidden = _backbone(causal)(
-        input_ids=ids, attention_mask=mask, use_cache=False
-    ).last_hidden_state
+    hidden = backbone(causal)(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
     # (N, H): one hidden state for each answer token, at the position before it.
     picked = hidden.reshape(-1, hidden.shape[-1])[positions]
-    token_logps = _token_logps(causal, picked, targets)
-    return torch.zeros(len(rows), dtype=torch.float32, device=device).index_add(
-        0, row_of, token_logps
-    )
+    values = token_logps(causal, picked, targets)
+    return torch.zeros(len(rows), dtype=torch.float32, device=device).index_add(0, row_of, values)
 
 
 def _pack(
@@ -72,12 +68,12 @@ def _pack(
     )
 
 
-def _backbone(causal: Any) -> Any:
-    """The model without its head."""
+def backbone(causal: Any) -> Any:
+    """The model without its head: token ids in, hidden states out."""
     return getattr(causal, causal.base_model_prefix)
 
 
-def _token_logps(causal: Any, hidden: Tensor, targets: Tensor) -> Tensor:
+def token_logps(causal: Any, hidden: Tensor, targets: Tensor) -> Tensor:
     """(N,) fp32 log-probabilities of ``targets`` given ``hidden`` (N, H), chunk by chunk."""
     head = causal.get_output_embeddings()
     scale, cap = _logit_finish(causal.config)

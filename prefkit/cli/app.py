@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -38,12 +38,15 @@ VERBS = {
 
 
 class LazyGroup(TyperGroup):
-    """Lists every verb without importing its module."""
+    """Lists every verb without importing its module.
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    Contexts and commands are Any: newer typer carries its own copy of click, older uses click's.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"prefkit.cli.{cmd_name}")
@@ -52,7 +55,7 @@ class LazyGroup(TyperGroup):
         command.short_help = VERBS[cmd_name]
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
 

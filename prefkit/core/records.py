@@ -82,7 +82,7 @@ class Prompt:
     messages: Messages
     tools: str | None = None
     source: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
     def make(
@@ -226,7 +226,7 @@ class Vote:
     strength: int | None = None
     p_a: float | None = None
     confidence: float | None = None
-    aspects: Mapping[str, str] = field(default_factory=dict)
+    aspects: Mapping[str, str] = field(default_factory=dict[str, str])
     rationale: str | None = None
     edit: str | None = None
     shown_first: Literal["a", "b"] | None = None
@@ -271,7 +271,7 @@ class Example:
     weight: float = 1.0
     margin: float | None = None
     votes: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
     evidence: str | None = None
 
     @classmethod

@@ -27,8 +27,8 @@ from prefkit.core.files import clear_leftovers
 from prefkit.core.progress import Progress
 from prefkit.core.rng import derive_seed
 from prefkit.policy.load import Policy, load_policy
-from prefkit.policy.logps import completion_logps
 from prefkit.policy.resolve import ModelSource
+from prefkit.policy.shared_prompt import pair_logps
 from prefkit.training import checkpoint
 from prefkit.training.adapter import Masters, clear_unfinished, save_adapter, with_adapter
 from prefkit.training.card import adapter_card, base_name
@@ -174,9 +174,9 @@ class _Run:
         return values
 
     def _logps(self, batch: Batch) -> Tensor:
-        """(rows, 2): chosen and rejected, scored in one pass."""
-        both = [row.chosen for row in batch] + [row.rejected for row in batch]
-        return completion_logps(self.model, both, pad_id=self.pad).view(2, len(batch)).T
+        """(rows, 2): chosen and rejected behind one prompt, where the architecture allows it."""
+        both = [(row.chosen, row.rejected) for row in batch]
+        return pair_logps(self.model, both, pad_id=self.pad)
 
     def _step(self, step: int, reference: list[Tensor]) -> dict[str, Any]:
         """One optimiser step; returns its line of metrics."""

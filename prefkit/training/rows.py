@@ -35,8 +35,8 @@ class PairRow:
 
     @property
     def length(self) -> int:
-        """Tokens of the longer side."""
-        return max(len(self.chosen.ids), len(self.rejected.ids))
+        """Tokens of the prompt and both answers: what a shared row holds."""
+        return len(self.chosen.ids) + self.rejected.n_completion
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,17 +66,19 @@ def pair(
 ) -> tuple[list[Comparison], dict[str, int]]:
     """Comparisons in the order of the prompts, and what was left out.
 
-    counts: empty (answers without text), identical (answers equal to an earlier one of their
-    prompt, spaces at the ends aside), unpaired_prompts (fewer than two different answers left).
+    counts: unfinished (answers cut off by max_tokens, left out unless settings.unfinished is
+    "keep"), empty (without text), identical (equal to an earlier one of their prompt, spaces at
+    the ends aside), unpaired_prompts (fewer than two different answers left).
     """
     choose = PAIRINGS.get(settings.pairing)
     of_prompt: dict[str, list[Completion]] = {prompt.id: [] for prompt in prompts}
     for completion in completions:
         of_prompt[completion.prompt_id].append(completion)
-    counts = Counter(empty=0, identical=0, unpaired_prompts=0)
+    counts = Counter(unfinished=0, empty=0, identical=0, unpaired_prompts=0)
+    keep_unfinished = settings.unfinished == "keep"
     comparisons: list[Comparison] = []
     for prompt in prompts:
-        different = _different(of_prompt.pop(prompt.id, []), counts)
+        different = _different(of_prompt.pop(prompt.id, []), counts, keep_unfinished)
         if len(different) < 2:
             counts["unpaired_prompts"] += 1
             continue
@@ -86,11 +88,17 @@ def pair(
     return comparisons, dict(counts)
 
 
-def _different(completions: Sequence[Completion], counts: Counter[str]) -> list[Completion]:
+def _different(
+    completions: Sequence[Completion], counts: Counter[str], keep_unfinished: bool
+) -> list[Completion]:
     seen: set[str] = set()
     kept: list[Completion] = []
     for completion in completions:
         text = completion.text.strip()
+        if completion.finish_reason == "length":
+            counts["unfinished"] += 1
+            if not keep_unfinished:
+                continue
         if not text:
             counts["empty"] += 1
         elif text in seen:

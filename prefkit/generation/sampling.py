@@ -76,7 +76,6 @@ def generate(
         "repeated_prompts": len(records) - len(unique),
         "unanswered_prompts": len(unique) - len({c.prompt_id for c in completions}),
         "candidates": len(completions),
-        "unfinished": sum(c.finish_reason == "length" for c in completions),
         **left_out,
         "comparisons": len(comparisons),
     }

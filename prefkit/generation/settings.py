@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from prefkit.core.records import Sampling
@@ -30,6 +32,11 @@ class GenerateSettings(Settings):
     )
     pairs_per_prompt: int = Field(
         default=1, ge=0, description="The most pairs made for each prompt."
+    )
+    unfinished: Literal["drop", "keep"] = Field(
+        default="drop",
+        description="Answers that max_tokens cut off: drop leaves them out of pairs, since training "
+        "on one would teach to stop in mid-sentence; keep pairs them. Counted either way.",
     )
     engine: EngineSettings = Field(
         default_factory=EngineSettings, description="What writes the answers."

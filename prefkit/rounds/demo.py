@@ -48,10 +48,10 @@ def demo_project(seed: int, backend: str) -> Project:
             "seed": seed,
             "loop": {"rounds": 2, "prompts_per_round": 96, "label": "machine"},
             "engine": {"backend": backend},
-            "generate": {"n": 4, "temperature": 0.7, "max_tokens": 64, "pairs_per_prompt": 2},
+            "generate": {"n": 4, "temperature": 0.7, "max_tokens": 96, "pairs_per_prompt": 3},
             "judge": {"rater": "format", "noise": 0.1, "seed": derive_seed("noise", seed)},
             "train": {"epochs": 1, "learning_rate": 3e-4, "batch_size": 8, "max_length": 512},
-            "evaluate": {"rule": "format", "max_tokens": 64, "pair_prompts": 64},
+            "evaluate": {"rule": "format", "max_tokens": 96, "pair_prompts": 128},
         }
     )
 

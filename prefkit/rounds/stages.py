@@ -146,8 +146,9 @@ def vote_round(job: Job, number: int, generated: Manifest) -> Manifest | Waiting
     comparisons = read_records(folder / "comparisons.parquet", Comparison)
     if not comparisons:
         raise DataError(
-            f"round {number}: no comparison could be made (every pair of answers was equal)",
-            hint="raise generate.temperature or generate.n in prefkit.yaml",
+            f"round {number}: no comparison could be made of {_left_out(generated)}",
+            hint="in prefkit.yaml, raise generate.max_tokens where answers were unfinished, "
+            "generate.temperature or generate.n where they were identical",
         )
     judged = job.project.judge.model_dump(mode="json") if loop.label == "machine" else {}
     config = {"label": loop.label, "k": job.project.annotate.k, "judge": judged}
@@ -185,6 +186,12 @@ def vote_round(job: Job, number: int, generated: Manifest) -> Manifest | Waiting
         work=work,
     )
     return manifest
+
+
+def _left_out(generated: Manifest) -> str:
+    facts = generated.facts
+    parts = [f"{facts[f'n_{name}']} {name}" for name in ("unfinished", "empty", "identical")]
+    return f"{facts['n_candidates']} answers ({', '.join(parts)})"
 
 
 def _votes_of(store: VoteStore, comparisons: Sequence[Comparison]) -> list[Vote]:

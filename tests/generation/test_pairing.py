@@ -99,3 +99,24 @@ def test_word_overlap_is_symmetric_and_one_for_equal_texts(one, other):
 def test_an_unknown_pairing_names_the_near_one():
     with pytest.raises(ConfigError, match="most_different"):
         PAIRINGS.get("most_diferent")
+
+
+def test_answers_cut_by_max_tokens_are_counted_and_paired_only_on_request() -> None:
+    prompt = Prompt.make([Message.of("user", "Tell me")])
+    answers = [
+        Completion.make(
+            prompt.id,
+            [Message.of("assistant", text)],
+            "model",
+            sample_index=index,
+            finish_reason=reason,
+        )
+        for index, (text, reason) in enumerate(
+            [("Done.", "stop"), ("Well done.", "stop"), ("It was the", "length")]
+        )
+    ]
+    for unfinished, n_comparisons in (("drop", 1), ("keep", 3)):
+        settings = GenerateSettings(pairs_per_prompt=9, unfinished=unfinished)
+        comparisons, counts = pair([prompt], answers, settings, 0)
+        assert len(comparisons) == n_comparisons
+        assert counts["unfinished"] == 1

@@ -35,8 +35,8 @@ class GenerateSettings(Settings):
     )
     unfinished: Literal["drop", "keep"] = Field(
         default="drop",
-        description="Answers that max_tokens cut off: drop leaves them out of pairs, since training "
-        "on one would teach to stop in mid-sentence; keep pairs them. Counted either way.",
+        description="Answers that max_tokens cut off: drop leaves them out of pairs, since they "
+        "would teach to stop in mid-sentence; keep pairs them. Counted either way.",
     )
     engine: EngineSettings = Field(
         default_factory=EngineSettings, description="What writes the answers."

@@ -127,6 +127,7 @@ def evaluate_round(job: Job, number: int, base: Manifest, trained: Manifest) -> 
             "base": base.outputs["answers.parquet"],
             "pairs": base.outputs["pairs.parquet"],
             "adapter": trained.outputs["train/adapter"],
+            "heldout": trained.outputs["heldout_examples.parquet"],
         },
         config={**settings.model_dump(mode="json"), "rule": rule, "beta": job.project.train.beta},
         outputs=("answers.parquet", "evaluation.json"),
@@ -148,6 +149,8 @@ def _measure(
     pairs = read_records(job.workspace.path / "base" / "pairs.parquet", Example)
     if not pairs:
         pairs = read_records(folder / "heldout_examples.parquet", Example)
+    # An even label ranks nothing.
+    pairs = [pair for pair in pairs if pair.p > 0.5]
     facts: dict[str, Any] = {
         "n_prompts": len(prompts),
         "rule": rule,

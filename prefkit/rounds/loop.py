@@ -62,9 +62,11 @@ def run_loop(
             waiting = _run_rounds(job)
         finally:
             job.store.close()
+    # What stands of the rounds after the one that waits was made from other votes.
+    n_finished = waiting.round - 1 if waiting else job.project.loop.rounds
     summaries = [
         summary
-        for number in range(1, job.project.loop.rounds + 1)
+        for number in range(1, n_finished + 1)
         if (summary := round_summary(workspace, number))
     ]
     report = None

@@ -125,6 +125,8 @@ def _add_samples(report: Report, workspace: Workspace, last: dict[str, Any]) -> 
     before = {c.prompt_id: c.text for c in read_records(base / "answers.parquet", Completion)}
     path = workspace.round_path(last["round"]) / "answers.parquet"
     after = {c.prompt_id: c.text for c in read_records(path, Completion)}
+    # An engine leaves a prompt that is too long for the model without an answer.
+    prompts = [prompt for prompt in prompts if prompt.id in before and prompt.id in after]
     # Every n-th of all prompts: a spread, not a choice of the best.
     shown = prompts[:: max(1, len(prompts) // N_SAMPLES)][:N_SAMPLES]
     report.heading("Before and after")

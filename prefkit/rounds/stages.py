@@ -33,7 +33,7 @@ from prefkit.rounds.project import Project
 from prefkit.rounds.prompts import RoundPrompts
 from prefkit.rounds.quorum import quorum
 from prefkit.store import VoteStore
-from prefkit.workspace import Manifest, Workspace, run_stage
+from prefkit.workspace import Manifest, Workspace, read_manifest, run_stage, stage_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,8 @@ def generate_round(job: Job, number: int, planned: Manifest) -> Manifest:
 def vote_round(job: Job, number: int, generated: Manifest) -> Manifest | Waiting:
     """Get the round's votes and freeze them; Waiting where people have still to vote.
 
-    Votes that come after the freeze stay in the store and change nothing here.
+    Votes that come after the freeze stay in the store and change nothing here; other comparisons
+    or another rater are asked for anew.
     """
     folder, loop = job.folder(number), job.project.loop
     comparisons = read_records(folder / "comparisons.parquet", Comparison)
@@ -152,16 +153,18 @@ def vote_round(job: Job, number: int, generated: Manifest) -> Manifest | Waiting
         )
     judged = job.project.judge.model_dump(mode="json") if loop.label == "machine" else {}
     config = {"label": loop.label, "k": job.project.annotate.k, "judge": judged}
+    inputs = {"comparisons": generated.outputs["comparisons.parquet"]}
 
     def work() -> Mapping[str, Any]:
-        votes = _votes_of(job.store, comparisons)
+        votes = _votes_of(job.store, comparisons, cast)
         write_records(folder / "votes.parquet", votes, Vote)
         choices = Counter(vote.choice for vote in votes)
         return {"n_votes": len(votes), "choices": dict(choices), "failed": failed}
 
     failed: dict[str, int] = {}
-    frozen = (folder / "vote.manifest.json").is_file()
-    if not frozen:
+    cast: Sequence[Vote] = ()
+    standing = read_manifest(folder, "vote")
+    if standing is None or standing.key != stage_key("vote", inputs, config):
         job.store.add(comparisons, k=job.project.annotate.k)
         if loop.label == "machine":
             result = judge(
@@ -171,16 +174,18 @@ def vote_round(job: Job, number: int, generated: Manifest) -> Manifest | Waiting
                 progress=job.progress,
             )
             job.store.add_votes(result.votes)
-            failed = dict(result.failed)
+            failed, cast = dict(result.failed), result.votes
+            if not _votes_of(job.store, comparisons, cast):
+                raise _no_vote(number, job.project.judge.rater, failed)
         else:
-            votes = _votes_of(job.store, comparisons)
+            votes = _votes_of(job.store, comparisons, cast)
             reached = quorum(comparisons, votes, k=job.project.annotate.k, share=loop.quorum)
             if not reached.met:
                 return Waiting(number, reached.done, reached.wanted)
     manifest, _ = run_stage(
         folder,
         "vote",
-        inputs={"comparisons": generated.outputs["comparisons.parquet"]},
+        inputs=inputs,
         config=config,
         outputs=("votes.parquet",),
         work=work,
@@ -194,9 +199,29 @@ def _left_out(generated: Manifest) -> str:
     return f"{facts['n_candidates']} answers ({', '.join(parts)})"
 
 
-def _votes_of(store: VoteStore, comparisons: Sequence[Comparison]) -> list[Vote]:
+def _votes_of(
+    store: VoteStore, comparisons: Sequence[Comparison], cast: Sequence[Vote]
+) -> list[Vote]:
+    """The store's votes on ``comparisons``, without what the rater of ``cast`` said before.
+
+    A machine asked again with other settings votes again; only its last word counts.
+    """
     ids = {comparison.id for comparison in comparisons}
-    return [vote for vote in store.votes() if vote.comparison_id in ids]
+    asked, said = {vote.rater for vote in cast}, {vote.id for vote in cast}
+    return [
+        vote
+        for vote in store.votes()
+        if vote.comparison_id in ids and (vote.rater not in asked or vote.id in said)
+    ]
+
+
+def _no_vote(number: int, rater: str, failed: Mapping[str, int]) -> DataError:
+    reasons = ", ".join(f"{reason} ({n})" for reason, n in failed.items())
+    return DataError(
+        f"round {number}: the rater {rater!r} voted on no comparison: {reasons}",
+        hint="the rule format reads tags.format of each prompt; choose another judge.rater, "
+        "or loop.label=people",
+    )
 
 
 def aggregate_round(job: Job, number: int, voted: Manifest) -> Manifest:

@@ -15,7 +15,7 @@ from prefkit.rounds.project import Project, init_workspace
 from prefkit.store import VoteStore
 from prefkit.workspace import Workspace
 
-KILL_AT = Path(__file__).with_name("kill_at.py")
+KILL_AT = Path(__file__).parent / "e2e" / "kill_at.py"
 PROMPTS = [
     {
         "prompt": f"Say something about {thing}. Use at most {n} words.",

@@ -24,6 +24,7 @@ from prefkit.rounds.loop import LoopResult, open_job, run_loop
 from prefkit.rounds.memory import PeakMemory
 from prefkit.rounds.project import Project, init_workspace
 from prefkit.rounds.stages import Job
+from prefkit.settings import parse_settings
 from prefkit.workspace import CONFIG_NAME, Workspace, run_stage
 
 WAITING_PROMPTS = 24
@@ -43,7 +44,8 @@ class Demo:
 
 def demo_project(seed: int, backend: str) -> Project:
     """The demo's configuration: small enough for two cores and 15 minutes."""
-    return Project.model_validate(
+    return parse_settings(
+        Project,
         {
             "seed": seed,
             "loop": {"rounds": 2, "prompts_per_round": 96, "label": "machine"},
@@ -52,34 +54,54 @@ def demo_project(seed: int, backend: str) -> Project:
             "judge": {"rater": "format", "noise": 0.1, "seed": derive_seed("noise", seed)},
             "train": {"epochs": 1, "learning_rate": 3e-4, "batch_size": 8, "max_length": 512},
             "evaluate": {"rule": "format", "max_tokens": 96, "pair_prompts": 128},
-        }
+        },
+        where="prefkit demo",
     )
 
 
 def open_demo(folder: Path, *, seed: int, backend: str = "auto", fresh: bool = False) -> Workspace:
     """The demo's workspace: made, started over (``fresh``) or found as it stands.
 
-    Only a folder that an earlier demo made is ever removed.
+    Only a folder that an earlier demo made is ever run or removed.
     """
     from prefkit_data import demo_prompts
 
-    exists = (folder / CONFIG_NAME).is_file()
-    if fresh and folder.exists():
-        if not (folder / MARK).is_file():
-            raise WorkspaceError(
-                f"{folder}: not made by prefkit demo, so --fresh does not remove it",
-                hint="choose another folder, or remove it yourself",
-            )
-        shutil.rmtree(folder)
-        exists = False
-    if exists:
-        return Workspace.open(folder)
+    project = demo_project(seed, backend)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).is_file():
-        raise WorkspaceError(f"{folder}: the folder is not empty", hint="choose another folder")
+        raise WorkspaceError(
+            f"{folder}: not made by prefkit demo, so it is neither run nor removed",
+            hint="choose another folder, or remove it yourself",
+        )
+    stands = (folder / CONFIG_NAME).is_file()
+    # Marked but no workspace: killed while it was made or removed.
+    if (folder / MARK).is_file() and (fresh or not stands):
+        _remove(folder)
+        stands = False
+    if stands:
+        made_with = read_json(folder / MARK)["seed"]
+        if made_with != seed:
+            raise WorkspaceError(
+                f"{folder}: holds the demo of seed {made_with}, not of seed {seed}",
+                hint=f"add --seed {made_with} to go on, --fresh to start over, or choose another "
+                "folder",
+            )
+        return Workspace.open(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / MARK, {"seed": seed, "peak_gib": 0.0})
     prompts = [*demo_prompts("train"), *demo_prompts("heldout")]
-    return init_workspace(folder, demo_project(seed, backend), prompts)
+    return init_workspace(folder, project, prompts)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a demo's folder; killed on the way, what is left is no workspace and still marked."""
+    with Workspace(folder).locked():
+        (folder / CONFIG_NAME).unlink(missing_ok=True)
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != MARK:
+                path.unlink()
+    shutil.rmtree(folder)
 
 
 def run_demo(workspace: Workspace, *, progress: Progress = silent) -> Demo:

@@ -17,7 +17,7 @@ from prefkit.core.errors import DataError
 from prefkit.core.progress import Progress, silent
 from prefkit.core.records import Example
 from prefkit.evaluation.interval import score_interval
-from prefkit.policy.load import Policy, load_policy
+from prefkit.policy.load import Policy, load_policy, release_memory
 from prefkit.policy.resolve import ModelSource
 from prefkit.policy.template import TokenRow, encode_row
 
@@ -67,6 +67,8 @@ def reward_accuracy(
         for side in (example.chosen, example.rejected)
     ]
     rewards = _log_ratios(policy, rows, has_adapter=adapter is not None, progress=progress)
+    del policy
+    release_memory()
     margins = [beta * (c - r) for c, r in zip(rewards[::2], rewards[1::2], strict=True)]
     outcomes = [0.5 if m == 0 else float(m > 0) for m in margins]
     return Accuracy(

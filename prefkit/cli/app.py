@@ -16,6 +16,8 @@ from typer.core import TyperGroup
 from prefkit.cli.output import show_error, stderr
 from prefkit.core.errors import PrefkitError, from_os_error
 
+INTERRUPTED = 130
+
 # verb → its one-line help, in the order of the main job. The module prefkit.cli.VERB is imported
 # only when its verb is used, so that `prefkit --help` answers at once.
 VERBS = {
@@ -95,9 +97,11 @@ def main() -> None:
     except PrefkitError as error:
         show_error(error)
         sys.exit(1)
-    except KeyboardInterrupt:
-        stderr.print("interrupted; run the same command again to go on")
-        sys.exit(130)
+    except SystemExit as end:
+        # typer turns Ctrl-C into this code and says nothing.
+        if end.code == INTERRUPTED:
+            stderr.print("interrupted; run the same command again to go on")
+        raise
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:

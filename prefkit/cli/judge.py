@@ -72,9 +72,10 @@ def judge(
                 hint="leave --out away, or give a file of comparisons",
             )
         workspace = Workspace.open(source)
-        written = read_project(workspace).judge.model_dump()
+        project = read_project(workspace)
+        written = project.judge.model_dump()
         settings = parse_settings(JudgeSettings, {**written, **given}, overrides or ())
-        value = _judge_workspace(workspace, settings, origin)
+        value = _judge_workspace(workspace, settings, origin, project.annotate.store)
         following = f"prefkit aggregate {source}"
     else:
         if origin is not None:
@@ -100,17 +101,19 @@ def _judge_file(source: Path, settings: JudgeSettings, out: Path) -> dict[str, A
 
 
 def _judge_workspace(
-    workspace: Workspace, settings: JudgeSettings, origin: str | None
+    workspace: Workspace, settings: JudgeSettings, origin: str | None, address: str | None
 ) -> dict[str, Any]:
     from prefkit.core.errors import DataError
     from prefkit.judging import judge as vote
     from prefkit.store import VoteStore
 
-    with VoteStore.open(workspace.store_path) as store:
+    # The address may hold a password.
+    place = address.rpartition("@")[2] if address else str(workspace.store_path)
+    with VoteStore.open(address or workspace.store_path) as store:
         comparisons = store.comparisons(origin=origin)
         if not comparisons:
             raise DataError(
-                f"{workspace.store_path}: no comparisons" + (f" of {origin!r}" if origin else ""),
+                f"{place}: no comparisons" + (f" of {origin!r}" if origin else ""),
                 hint=f"known origins: {', '.join(store.origins()) or 'none'}",
             )
         with progress_bars() as progress:
@@ -119,7 +122,7 @@ def _judge_workspace(
             )
         n_added = store.add_votes(judged.votes)
     value = _value(len(comparisons), judged, settings)
-    return value | {"n_added": n_added, "votes": str(workspace.store_path)}
+    return value | {"n_added": n_added, "votes": place}
 
 
 def _value(n_comparisons: int, judged: Judged, settings: JudgeSettings) -> dict[str, Any]:

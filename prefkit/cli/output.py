@@ -54,8 +54,11 @@ def show_error(error: PrefkitError) -> None:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """One JSON object on one line: the last line of stdout under ``--json``."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    """One JSON object on one line: the last line of stdout under ``--json``.
+
+    In ASCII: some readers end a line at U+2028 too, and not every stdout takes every character.
+    """
+    sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 

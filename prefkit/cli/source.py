@@ -45,12 +45,16 @@ def read_map(words: Sequence[str] | None) -> dict[str, str]:
 
 def workspace_ballots(source: str) -> Ballots:
     """What the vote store of a workspace holds."""
+    from prefkit.rounds.project import read_project
     from prefkit.store import VoteStore
     from prefkit.workspace import Workspace
 
     workspace = Workspace.open(source)
-    with VoteStore.open(workspace.store_path, create=False) as store:
-        return Ballots(store.comparisons(), store.votes(), str(workspace.store_path))
+    address = read_project(workspace).annotate.store
+    # The address may hold a password.
+    place = address.rpartition("@")[2] if address else str(workspace.store_path)
+    with VoteStore.open(address or workspace.store_path, create=False) as store:
+        return Ballots(store.comparisons(), store.votes(), place)
 
 
 def examples_of(

@@ -131,7 +131,11 @@ class ServerEngine:
 def read_choice(reply: Any) -> Sample:
     """The first choice of a chat completion; KeyError, IndexError or TypeError if it has none."""
     choice = reply["choices"][0]
-    return Sample(str(choice["message"]["content"] or ""), choice.get("finish_reason"), None)
+    reason = choice.get("finish_reason")
+    text = str(choice["message"]["content"] or "")
+    # JSON can hold half a surrogate pair, which no file takes.
+    text = text.encode("utf-8", "replace").decode()
+    return Sample(text, reason if isinstance(reason, str) else None, None)
 
 
 def backoff_seconds(attempt: int, rng: random.Random) -> float:

@@ -13,9 +13,10 @@ from prefkit.aggregation import AggregateSettings
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.core.errors import WorkspaceError
 from prefkit.core.files import write_text
-from prefkit.core.records import Prompt
+from prefkit.core.records import Message, Prompt
 from prefkit.engines.settings import EngineSettings
 from prefkit.evaluation.settings import EvaluateSettings
+from prefkit.formats.schema import messages_to_rows
 from prefkit.generation.settings import GenerateSettings
 from prefkit.judging.settings import JudgeSettings
 from prefkit.settings import Settings, commented_yaml, read_settings
@@ -143,8 +144,9 @@ def init_workspace(
 ) -> Workspace:
     """Make a workspace: prefkit.yaml, the prompts file and rounds/.
 
-    Raises WorkspaceError where one exists already. prefkit.yaml is written last, so a folder
-    without it is no workspace yet and the same call can be made again.
+    Raises WorkspaceError where one exists already, or a prompts file that holds something else.
+    prefkit.yaml is written last, so a folder without it is no workspace yet and the same call can
+    be made again.
     """
     folder = Path(path).expanduser().resolve()
     if (folder / CONFIG_NAME).exists():
@@ -152,10 +154,17 @@ def init_workspace(
             f"{folder}: there is a workspace already",
             hint=f"prefkit status {path}, or choose another folder",
         )
-    (folder / "rounds").mkdir(parents=True, exist_ok=True)
     prompts_path = folder / project.prompts
-    if not prompts_path.exists():
-        lines = [json.dumps(prompt, ensure_ascii=False) for prompt in prompts]
+    rows = list(prompts)
+    standing = prompts_path.is_file()
+    if standing and starter_prompts(prompts_path) != rows:
+        raise WorkspaceError(
+            f"{prompts_path}: there is such a file already, with other prompts",
+            hint=f"to use it: prefkit init {path} --prompts {prompts_path}",
+        )
+    (folder / "rounds").mkdir(parents=True, exist_ok=True)
+    if not standing:
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
         write_text(prompts_path, "\n".join(lines) + "\n")
     shared = [n for n in INHERITING if getattr(project, n).engine == project.engine]
     text = commented_yaml(project, leave_out=[f"{name}.engine" for name in shared])
@@ -175,12 +184,24 @@ def starter_prompts(path: Path | None) -> list[dict[str, object]]:
 
 
 def prompt_to_row(prompt: Prompt) -> dict[str, object]:
-    """A prompt as a line of prompts.jsonl: ``prompt`` for one user turn, else ``messages``."""
+    """A prompt as a line of prompts.jsonl: ``prompt`` for one user turn, else ``messages``.
+
+    Read again it is the same prompt.
+    """
     row: dict[str, object] = {}
-    if len(prompt.messages) == 1 and prompt.messages[0].role == "user":
+    if not all(_is_plain(message) for message in prompt.messages):
+        row["messages"] = messages_to_rows(prompt.messages)
+    elif len(prompt.messages) == 1 and prompt.messages[0].role == "user":
         row["prompt"] = prompt.messages[0].text
     else:
         row["messages"] = [{"role": m.role, "content": m.text} for m in prompt.messages]
+    if prompt.tools:
+        row["tools"] = prompt.tools
     if prompt.tags:
         row["tags"] = dict(prompt.tags)
     return row
+
+
+def _is_plain(message: Message) -> bool:
+    bare = message.tool_calls is None and message.name is None
+    return bare and [part.kind for part in message.parts] == ["text"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
@@ -10,7 +11,13 @@ from hypothesis import strategies as st
 
 from prefkit.core.errors import EngineError
 from prefkit.engines.base import Sample, Unanswered
-from prefkit.engines.server import LONGEST_WAIT_SECONDS, ServerEngine, backoff_seconds
+from prefkit.engines.journal import read_answers, writing
+from prefkit.engines.server import (
+    LONGEST_WAIT_SECONDS,
+    ServerEngine,
+    backoff_seconds,
+    read_choice,
+)
 from prefkit.engines.settings import EngineSettings
 
 
@@ -78,3 +85,10 @@ def test_no_server_is_one_clear_line():
 @given(st.integers(1, 60), st.integers(0, 1000))
 def test_backoff_is_positive_and_bounded(attempt, seed):
     assert 0 < backoff_seconds(attempt, random.Random(seed)) <= LONGEST_WAIT_SECONDS
+
+
+def test_half_a_surrogate_pair_does_not_stop_the_journal(tmp_path):
+    reply = json.loads(r'{"choices": [{"message": {"content": "a \ud83d b"}, "finish_reason": 3}]}')
+    with writing(tmp_path) as writer:
+        writer.add("key", [read_choice(reply)])
+    assert read_answers(tmp_path) == {"key": [Sample("a ? b", None, None)]}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from judging_cases import many
 
+from prefkit.cli.source import workspace_ballots
 from prefkit.core.records import Comparison, Vote
 from prefkit.formats.tables import read_records, write_records
 from prefkit.rounds.project import Project, init_workspace
@@ -69,3 +70,15 @@ def test_faults_are_one_line_with_a_mend_and_exit_code_1(tmp_path):
         assert "Traceback" not in done.stderr
         assert done.stdout == ""
     assert not out.exists()
+
+
+def test_the_store_that_the_project_names_is_the_one_that_is_used(tmp_path):
+    shared = tmp_path / "shared.db"
+    project = Project.model_validate({"annotate": {"store": str(shared)}})
+    workspace = init_workspace(tmp_path / "work", project, [{"prompt": "A bee?"}])
+    with VoteStore.open(shared) as store:
+        store.add(many(5)[0])
+    done = prefkit(workspace.path, "--rater", "format", "--json")
+    assert json.loads(done.stdout.splitlines()[-1])["n_added"] == 5, done.stderr
+    assert not workspace.store_path.exists()
+    assert len(workspace_ballots(str(workspace.path)).votes) == 5

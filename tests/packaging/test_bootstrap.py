@@ -192,3 +192,13 @@ def test_a_failing_pip_ends_in_one_message_and_leaves_no_stamp(bootstrap, tmp_pa
     assert bootstrap.main(["demo"]) == 1
     assert not bootstrap.is_ready("demo")
     assert "torch" in (tmp_path / ".venv" / "install.log").read_text()
+
+
+def test_an_install_that_was_killed_unsettles_what_stood_before(bootstrap, tmp_path, monkeypatch):
+    monkeypatch.setattr(bootstrap, "VENV", tmp_path)
+    (tmp_path / "bin").mkdir()
+    bootstrap.venv_python().symlink_to(sys.executable)
+    bootstrap.stamp("demo").write_text(bootstrap.fingerprint())
+    assert bootstrap.is_ready("demo")
+    bootstrap.marker().touch()
+    assert not bootstrap.is_ready("demo")

@@ -1,10 +1,13 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from prefkit.core.errors import ConfigError
+from prefkit.core.errors import ConfigError, WorkspaceError
+from prefkit.formats.load import load_prompts
 from prefkit.rounds.demo import demo_project
-from prefkit.rounds.project import Project, init_workspace, read_project
+from prefkit.rounds.project import Project, init_workspace, read_project, starter_prompts
 
 
 def test_a_written_project_reads_back_as_it_was(tmp_path: Path) -> None:
@@ -43,3 +46,33 @@ def test_an_unknown_key_of_the_engine_is_named_once(tmp_path: Path) -> None:
         read_project(workspace, ["engine.backed=vllm"])
     assert str(caught.value).count("\n") == 0
     assert "did you mean 'backend'" in str(caught.value)
+
+
+def test_a_prompt_written_to_a_workspace_is_the_same_prompt(tmp_path: Path) -> None:
+    calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    turns = [
+        {"role": "user", "content": "What is 1 + 2?"},
+        {"role": "assistant", "content": "", "tool_calls": calls},
+        {"role": "tool", "content": "3", "name": "f"},
+    ]
+    seen = [{"type": "text", "text": "What is this?"}, {"type": "image", "image": "a.png"}]
+    rows = [
+        {"prompt": "Plain.", "tags": {"split": "heldout"}},
+        {"messages": turns, "tools": '[{"type": "function", "function": {"name": "f"}}]'},
+        {"messages": [{"role": "user", "content": seen}]},
+    ]
+    given = tmp_path / "given.jsonl"
+    given.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    workspace = init_workspace(tmp_path / "ws", Project(), starter_prompts(given))
+    read = [replace(p, source="") for p in load_prompts(workspace.path / "prompts.jsonl")]
+    assert read == [replace(p, source="") for p in load_prompts(given)]
+
+
+def test_a_prompts_file_that_stands_is_neither_lost_nor_ignored(tmp_path: Path) -> None:
+    own = tmp_path / "prompts.jsonl"
+    own.write_text('{"question": "Mine?"}\n')
+    with pytest.raises(WorkspaceError, match="with other prompts"):
+        init_workspace(tmp_path, Project(), [{"prompt": "q"}])
+    assert [path.name for path in tmp_path.iterdir()] == ["prompts.jsonl"]
+    init_workspace(tmp_path, Project(), starter_prompts(own))
+    assert own.read_text() == '{"question": "Mine?"}\n'

@@ -56,6 +56,13 @@ def latest(out: Path, *, run: str) -> Checkpoint | None:
     return None
 
 
+def clear_foreign(out: Path, *, run: str) -> None:
+    """Remove the checkpoints of other runs: metrics.jsonl is about to be this one's."""
+    for path in (out / FOLDER).glob("step-*.safetensors"):
+        if (read_notes(path) or {}).get("run") != run:
+            path.unlink(missing_ok=True)
+
+
 def restore(checkpoint: Checkpoint, masters: Masters, optimizer: torch.optim.AdamW) -> None:
     """Set masters, moments and random state as they were after ``checkpoint.step``."""
     with safe_open(str(checkpoint.path), framework="pt") as file:

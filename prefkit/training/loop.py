@@ -77,6 +77,7 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     clear_leftovers(out)
     clear_unfinished(out / ADAPTER)
+    checkpoint.clear_foreign(out, run=plan.run)
     (out / MANIFEST).unlink(missing_ok=True)
     policy = load_policy(plan.source, dtype=settings.dtype, device=settings.device)
     devices = [policy.model.device] if policy.model.device.type == "cuda" else []

@@ -227,6 +227,23 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(model, pairs, tmp_pat
     assert sorted(p.name for p in cut.iterdir()) == sorted(p.name for p in whole.iterdir())
 
 
+def test_two_killed_runs_in_one_folder_do_not_mix(model, pairs, tmp_path, monkeypatch):
+    first, other = settings(checkpoint_every=4), settings(checkpoint_every=1000, seed=1)
+    whole = train(model, pairs, first, out=tmp_path / "whole")
+
+    def killed(*arguments, **named):
+        raise KeyboardInterrupt
+
+    for chosen in (first, other):
+        with monkeypatch.context() as patch:
+            patch.setattr("prefkit.training.loop.save_adapter", killed)
+            with pytest.raises(KeyboardInterrupt):
+                train(model, pairs, chosen, out=tmp_path / "cut")
+    result = train(model, pairs, first, out=tmp_path / "cut")
+    assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
+    assert result.first_loss == whole.first_loss
+
+
 def test_a_loss_that_stops_being_finite_stops_the_run_and_names_rows(model, pairs, tmp_path):
     with pytest.raises(TrainingError, match="not finite") as caught:
         train(model, pairs, settings(learning_rate=1e25, warmup=0.0), out=tmp_path)

@@ -28,7 +28,6 @@ def write_report(
     last = rounds[-1]
     report.facts(
         {
-            "rounds": len(rounds),
             "candidates": sum(r["n_candidates"] for r in rounds),
             "votes": sum(r["n_votes"] for r in rounds),
             "kept": sum(r["n_kept"] for r in rounds),

@@ -137,9 +137,10 @@ def test_a_store_of_a_newer_version_is_refused_and_left_alone(fail, workspace: P
     with sqlite3.connect(store) as connection:
         connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
         connection.execute("INSERT INTO alembic_version VALUES ('9999')")
-    before = store.read_bytes()
+        before = list(connection.iterdump())
     assert "newer" in fail("store", "info", str(workspace))
-    assert store.read_bytes() == before
+    with sqlite3.connect(store) as connection:
+        assert list(connection.iterdump()) == before
 
 
 def test_a_store_that_is_no_database_is_refused_and_left_alone(fail, workspace: Path) -> None:

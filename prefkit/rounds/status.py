@@ -38,7 +38,7 @@ def workspace_status(workspace: Workspace, *, shown_as: str) -> dict[str, Any]:
             "n_votes": len(votes),
             "n_unvoted": n_unvoted,
         },
-        "next": _next(workspace, project, rounds, votes, n_unvoted, shown_as),
+        "next": _next(workspace, project, rounds, comparisons, votes, shown_as),
     }
 
 
@@ -56,15 +56,16 @@ def _next(
     workspace: Workspace,
     project: Project,
     rounds: Sequence[dict[str, Any]],
+    offered: Sequence[Comparison],
     votes: Sequence[Vote],
-    n_unvoted: int,
     shown_as: str,
 ) -> str:
+    n_unvoted = len(offered) - len(count_answers(votes))
     export = f"prefkit export {shown_as} --to trl"
     if not rounds and (votes or n_unvoted):
         return f"prefkit annotate {shown_as}" if n_unvoted else export
     unfinished = [r for r in rounds if not r["stages"]["evaluate"]]
-    if unfinished and _waits_for_people(workspace, project, unfinished[0], votes):
+    if unfinished and _waits_for_people(workspace, project, unfinished[0], offered, votes):
         return f"prefkit annotate {shown_as}, then: prefkit loop run {shown_as}"
     if unfinished or len(rounds) < project.loop.rounds:
         return f"prefkit loop run {shown_as}"
@@ -72,12 +73,19 @@ def _next(
 
 
 def _waits_for_people(
-    workspace: Workspace, project: Project, round_: dict[str, Any], votes: Sequence[Vote]
+    workspace: Workspace,
+    project: Project,
+    round_: dict[str, Any],
+    offered: Sequence[Comparison],
+    votes: Sequence[Vote],
 ) -> bool:
     stages = round_["stages"]
     if project.loop.label != "people" or stages["vote"] or not stages["generate"]:
         return False
     path = workspace.round_path(round_["round"]) / "comparisons.parquet"
     comparisons = read_records(path, Comparison)
+    # A run killed between sampling and offering left people nothing to vote on.
+    if not {comparison.id for comparison in comparisons} <= {one.id for one in offered}:
+        return False
     share = project.loop.quorum
     return not quorum(comparisons, votes, k=project.annotate.k, share=share).met

@@ -12,6 +12,11 @@ def base_name(source: ModelSource) -> str:
     return source.spec.partition("@")[0] if source.kind == "hub" else str(source.path.resolve())
 
 
+def vllm_rank(rank: int) -> int:
+    """A bound that vLLM takes (it knows a few powers of two) and an adapter of ``rank`` fits."""
+    return max(64, 1 << (rank - 1).bit_length())
+
+
 def adapter_card(
     source: ModelSource, settings: TrainSettings, pairs: Pairs, *, start: str | None, run: str
 ) -> str:
@@ -51,7 +56,7 @@ def adapter_card(
             "from vllm import LLM",
             "from vllm.lora.request import LoRARequest",
             "",
-            f"llm = LLM({base!r}, enable_lora=True, max_lora_rank={settings.lora.r})",
+            f"llm = LLM({base!r}, enable_lora=True, max_lora_rank={vllm_rank(settings.lora.r)})",
             "lora = LoRARequest('prefkit', 1, 'PATH_OF_THIS_FOLDER')",
             "print(llm.chat([{'role': 'user', 'content': 'Hello'}], lora_request=lora))",
             "```",

@@ -21,6 +21,7 @@ from prefkit.policy.logps import completion_logps
 from prefkit.policy.resolve import resolve_model
 from prefkit.policy.template import encode_row
 from prefkit.training import LoraSettings, TrainSettings, train
+from prefkit.training.card import vllm_rank
 from prefkit.training.loop import learning_rate
 
 
@@ -263,6 +264,11 @@ def test_nothing_to_train_on_is_said_before_anything_is_written(model, pairs, tm
     with pytest.raises(ConfigError, match="no linear layer nope"):
         train(model, pairs, settings(lora=LoraSettings(targets=["nope"])), out=out)
     assert not out.exists() or not list(out.rglob("*adapter*"))
+
+
+@pytest.mark.parametrize(("rank", "bound"), [(1, 64), (12, 64), (64, 64), (65, 128), (512, 512)])
+def test_the_card_names_a_rank_that_vllm_takes(rank, bound):
+    assert vllm_rank(rank) == bound
 
 
 def test_rates_warm_up_and_fall_to_almost_nothing():

@@ -22,9 +22,11 @@ Path_ = tuple[str | int, ...]
 
 
 class Settings(BaseModel):
-    """Base of every stage's settings: unknown keys refused, values frozen."""
+    """Base of every stage's settings: unknown keys and NaN or ±inf refused, values frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 def read_settings(model: type[S], path: Path, overrides: Sequence[str] = ()) -> S:
@@ -38,16 +40,21 @@ def read_settings(model: type[S], path: Path, overrides: Sequence[str] = ()) -> 
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
+        lines = _lines(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError(f"{path}:{line}: not YAML: {problem}") from None
+    except ValueError as error:  # YAML reads 2026-02-31 as a date
+        raise ConfigError(f"{path}: a value cannot be read: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply, or an alias within itself") from None
     if values is None:
         values = {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}:1: expected keys and values, found {type(values).__name__}")
-    return parse_settings(model, values, overrides, where=str(path), lines=_lines(node))
+    return parse_settings(model, values, overrides, where=str(path), lines=lines)
 
 
 def parse_settings(
@@ -82,7 +89,7 @@ def _lay_over(values: dict[str, Any], override: str) -> None:
         )
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"--set {override!r}: the value is not YAML") from None
     *parents, last = key.strip().split(".")
     at = values

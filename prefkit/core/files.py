@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -83,8 +84,29 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+_TEMPORARY = re.compile(r"\.tmp-(\d+)(?:-journal)?$")  # SQLite adds its journal's name
+
+
 def clear_leftovers(folder: Path) -> None:
-    """Remove the temporary files that a killed run left in ``folder`` and below."""
+    """Remove the temporary files that a killed run left in ``folder`` and below.
+
+    Those of another process that is at work stay: it is about to rename them.
+    """
     for leftover in folder.rglob("*.tmp-*"):
-        if leftover.is_file():
+        written = _TEMPORARY.search(leftover.name)
+        if not written or not leftover.is_file():
+            continue
+        process = int(written.group(1))
+        if process == os.getpid() or not is_running(process):
             leftover.unlink(missing_ok=True)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of this id; True for one that is another user's."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

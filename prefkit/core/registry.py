@@ -67,7 +67,10 @@ class Registry(Generic[T]):
         return list(self._entries)
 
     def __iter__(self) -> Iterator[tuple[str, T]]:
+        self._load_plugins()
         return iter(list(self._entries.items()))
 
     def __contains__(self, name: object) -> bool:
+        if name not in self._entries:
+            self._load_plugins()
         return name in self._entries

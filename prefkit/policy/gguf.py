@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prefkit.core.errors import EnvironmentFault, ModelError, from_os_error, require, require_folder
-from prefkit.core.files import write_json
+from prefkit.core.files import is_running, write_json
 from prefkit.core.progress import Progress, silent
 from prefkit.policy.cache import cache_folder, cached_file_digest
 
@@ -65,18 +65,8 @@ def _clear_dead(target: Path) -> None:
     """Remove conversions whose process was killed; one that still runs is left alone."""
     for leftover in target.parent.glob(f"{target.name}.tmp-*"):
         process = leftover.name.rpartition("-")[2]
-        if process.isdecimal() and not _alive(int(process)):
+        if process.isdecimal() and not is_running(int(process)):
             shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _convert(gguf: Path, folder: Path) -> None:

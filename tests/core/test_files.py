@@ -64,6 +64,22 @@ def test_a_kill_leaves_the_old_file_and_a_leftover_that_is_cleared(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_another_process_is_writing_is_not_cleared(tmp_path):
+    path = tmp_path / "x.txt"
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "written\n"
+    (tmp_path / "notes.tmp-old").write_text("not ours")
+    clear_leftovers(tmp_path)
+    left = {p.name for p in tmp_path.iterdir()}
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    assert left == {f"x.txt.tmp-{child.pid}", "notes.tmp-old"}
+
+
 def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing(tmp_path):
     path = tmp_path / "x.txt"
     with pytest.raises(EnvironmentFault, match=r"x\.txt: the disk is full"), replacing(path):

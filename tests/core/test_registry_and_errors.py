@@ -58,6 +58,16 @@ def test_the_decorator_returns_what_it_decorates():
     assert mine() == 3
 
 
+def test_a_plugin_is_among_all_entries(colours, monkeypatch):
+    class Plugin:
+        def load(self):
+            colours.add("blue", 3)
+
+    monkeypatch.setattr(registry_module, "entry_points", lambda group: [Plugin()])
+    assert [name for name, _ in colours] == ["red", "green", "blue"]
+    assert "blue" in colours
+
+
 def test_plugins_load_when_a_name_is_missed_and_only_once(colours, monkeypatch):
     loads = []
 

@@ -98,3 +98,23 @@ def test_commented_yaml_explains_every_key_and_parses_to_the_same(tmp_path):
     assert read(tmp_path, text) == settings
     for words in ("# The seed.", "# How strongly.", "# A list."):
         assert words in text
+
+
+@pytest.mark.parametrize(
+    "text", ["seed: 2026-13-45\n", "train: &a\n  names: [*a]\n", "seed: " + "[" * 5000]
+)
+def test_yaml_that_breaks_its_reader_is_one_line(tmp_path, text):
+    with pytest.raises(ConfigError, match=r"prefkit\.yaml") as caught:
+        read(tmp_path, text)
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
+def test_a_number_that_is_not_finite_is_refused(tmp_path, value):
+    with pytest.raises(ConfigError, match=r"train\.beta is .*finite number"):
+        read(tmp_path, "", f"train.beta={value}")
+
+
+def test_an_override_that_yaml_cannot_read_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="--set 'seed=2026-13-45': the value is not YAML"):
+        read(tmp_path, "", "seed=2026-13-45")

@@ -132,7 +132,7 @@ def test_a_second_writer_is_refused_and_a_kill_frees_the_lock(workspace):
 
 
 def test_locking_clears_what_a_kill_left(workspace):
-    leftover = workspace.path / "votes.parquet.tmp-12345"
+    leftover = workspace.path / "votes.parquet.tmp-99999999"
     leftover.write_text("half")
     with workspace.locked():
         assert not leftover.exists()

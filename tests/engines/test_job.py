@@ -189,7 +189,7 @@ def test_ctrl_c_ends_the_worker_and_keeps_what_was_done(parent, tmp_path):
 
 
 def test_leftovers_of_a_kill_are_ignored_and_removed(tmp_path, make_requests):
-    leftover = tmp_path / "chunk-000001.parquet.tmp-12345"
+    leftover = tmp_path / "chunk-000001.parquet.tmp-99999999"
     leftover.write_bytes(b"half")
     assert len(scripted(make_requests(2), tmp_path)) == 4
     assert not leftover.exists()

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from prefkit.cli.output import show_error, stderr
 from prefkit.core.errors import PrefkitError, from_os_error
+from prefkit.core.threads import wait_without_spinning
 
 INTERRUPTED = 130
 
@@ -92,6 +93,7 @@ def root(
 
 def main() -> None:
     """Run the command line; errors that a user can mend end in one message and exit code 1."""
+    wait_without_spinning()
     try:
         app(prog_name="prefkit", standalone_mode=True)
     except PrefkitError as error:

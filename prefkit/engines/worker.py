@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from prefkit.core.errors import PrefkitError
 from prefkit.core.files import read_json, write_json
+from prefkit.core.threads import wait_without_spinning
 from prefkit.engines.base import Engine, Unanswered
 from prefkit.engines.job import JOB, MANIFEST, REQUESTS
 from prefkit.engines.journal import read_answers, writing
@@ -37,6 +38,7 @@ Tell = Callable[[dict[str, Any]], None]
 def main(journal: Path) -> int:
     """Do the job of ``journal``; 0 when every request was answered or counted."""
     tell = _claim_stdout()
+    wait_without_spinning()
     job = read_json(journal / JOB)
     _die_with(int(job["parent"]))
     signal.signal(signal.SIGTERM, _stop)

@@ -11,6 +11,7 @@ import importlib
 import io
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,13 +124,18 @@ def _move_into_place(temporary: Path, target: Path) -> None:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars or notices of transformers inside: prefkit reports on its own."""
+    """No progress bars or notices of transformers inside: prefkit reports on its own.
+
+    FutureWarnings too: peft reads attributes that transformers has renamed.
+    """
     logging = importlib.import_module("transformers.utils.logging")
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:

@@ -115,9 +115,10 @@ def attach_adapter(model: Any, adapter: Path, *, trainable: bool = False) -> Any
     peft = require("peft", "train")
     try:
         # Kept in the model's own precision: on a CPU, fp32 adapters under a bf16 model cost twice.
-        return peft.PeftModel.from_pretrained(
-            model, str(adapter), is_trainable=trainable, autocast_adapter_dtype=False
-        )
+        with quiet_transformers():
+            return peft.PeftModel.from_pretrained(
+                model, str(adapter), is_trainable=trainable, autocast_adapter_dtype=False
+            )
     except _unloadable() as error:
         raise ModelError(
             f"{adapter}: the adapter is damaged or does not fit this model: {error}",

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from prefkit.core.errors import ConfigError, from_os_error, require
 from prefkit.core.files import fsync_folder
+from prefkit.policy.gguf import quiet_transformers
 from prefkit.policy.load import ADAPTER_CONFIG, Policy, attach_adapter
 from prefkit.training.settings import LoraSettings
 
@@ -38,7 +39,7 @@ def with_adapter(policy: Policy, settings: LoraSettings, start: Path | None, see
         target_modules=target_layers(policy.model, settings.targets),
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), quiet_transformers():
         torch.manual_seed(seed)
         return peft.get_peft_model(policy.model, config, autocast_adapter_dtype=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -61,7 +62,8 @@ def aggregate(
         value,
         as_json=as_json,
         screen=[facts_table(f"Votes of {ballots.place}", _facts(value))],
-        next_command=f"prefkit curate {folder / 'examples.parquet'} --out {folder / 'curated'}",
+        next_command=f"prefkit curate {quote(str(folder / 'examples.parquet'))} "
+        f"--out {quote(str(folder / 'curated'))}",
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prefkit.cli.output import facts_table, finish, say
+from prefkit.cli.source import MAP_HELP, read_map
 
 if TYPE_CHECKING:
     from prefkit.annotation.settings import AnnotateSettings
@@ -50,6 +52,7 @@ def annotate(
     import_only: Annotated[
         bool, typer.Option("--import-only", help="Make the workspace and stop; serve nothing.")
     ] = False,
+    mapping: Annotated[list[str] | None, typer.Option("--map", help=MAP_HELP)] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end.")
     ] = False,
@@ -62,7 +65,7 @@ def annotate(
     Example: prefkit annotate pairs.jsonl
     """
     rater = _checked_rater(rater)
-    workspace, imported = _open(path)
+    workspace, imported = _open(path, read_map(mapping))
     counts, settings = _counts(workspace)
     if not import_only:
         _serve(workspace, host, port, rater, open_browser=not no_browser, settings=settings)
@@ -82,16 +85,16 @@ def _checked_rater(name: str) -> str:
     return name
 
 
-def _open(path: Path) -> tuple[Workspace, dict[str, int]]:
+def _open(path: Path, mapping: dict[str, str]) -> tuple[Workspace, dict[str, int]]:
     """The workspace, and what became of a file's rows (empty for a workspace)."""
     from prefkit.workspace import Workspace
 
     if path.is_dir():
         return Workspace.open(path), {}
-    return _from_file(path)
+    return _from_file(path, mapping)
 
 
-def _from_file(path: Path) -> tuple[Workspace, dict[str, int]]:
+def _from_file(path: Path, mapping: dict[str, str]) -> tuple[Workspace, dict[str, int]]:
     """Import the file; nothing is made beside it before all of it has been read."""
     from prefkit.core.files import write_text
     from prefkit.formats.comparisons import read_comparisons
@@ -100,7 +103,7 @@ def _from_file(path: Path) -> tuple[Workspace, dict[str, int]]:
     from prefkit.store import VoteStore
     from prefkit.workspace import CONFIG_NAME, Workspace
 
-    comparisons, read = read_comparisons(path)
+    comparisons, read = read_comparisons(path, mapping=mapping)
     folder = path.expanduser().resolve().with_suffix(".prefkit")
     workspace = Workspace(folder)
     fresh = not workspace.config_path.is_file()
@@ -181,9 +184,9 @@ def _finish(
         **dataclasses.asdict(counts),
     }
     value["choices"] = dict(counts.choices)
-    next_command = f"prefkit export {workspace.path} --to trl"
+    next_command = f"prefkit export {quote(str(workspace.path))} --to trl"
     if not counts.done:
-        next_command = f"prefkit annotate {workspace.path}"
+        next_command = f"prefkit annotate {quote(str(workspace.path))}"
     finish(
         value, as_json=as_json, screen=[facts_table("annotate", facts)], next_command=next_command
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,8 @@ from prefkit.cli.output import facts_table, finish, rows_table
 from prefkit.cli.source import MAP_HELP, examples_of, read_map
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+WRITTEN = ("examples.parquet", "dropped.parquet", "ledger.parquet", "scores.parquet")
 
 
 @app.command()
@@ -49,6 +52,7 @@ def curate(
     from prefkit.curation import read_recipe
 
     resolved = read_recipe(recipe, overrides or ())  # faults of the recipe before any reading
+    _refuse_own_input(data, out)
     loaded, _ = examples_of(
         data, layout=layout, split=split, revision=revision, mapping=read_map(mapping)
     )
@@ -76,5 +80,19 @@ def curate(
         value,
         as_json=as_json,
         screen=[facts_table(f"Curation of {data}", facts), table],
-        next_command=f"prefkit inspect {out}",
+        next_command=f"prefkit inspect {quote(str(out))}",
     )
+
+
+def _refuse_own_input(data: str, out: Path) -> None:
+    """ConfigError where the result would take the place of what it is made from."""
+    from prefkit.core.errors import ConfigError
+
+    source = Path(data).expanduser().resolve()
+    folder = out.expanduser().resolve()
+    own_folder = folder == source and (folder / "examples.parquet").is_file()
+    if own_folder or (folder == source.parent and source.name in WRITTEN):
+        raise ConfigError(
+            f"--out {out}: {data} would be overwritten by its own curation",
+            hint="choose another folder for --out",
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -60,7 +61,7 @@ def export(
         {**counts, "to": to, "file": str(path)},
         as_json=as_json,
         screen=[facts_table(f"Export of {source}", facts)],
-        next_command=f"prefkit train {path}" if to != "kto" else "",
+        next_command=f"prefkit train {quote(str(path))} --out run1" if to != "kto" else "",
     )
 
 

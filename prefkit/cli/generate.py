@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -108,6 +109,7 @@ def _show(made: Generated, out: Path, as_json: bool) -> None:
         (_short(c.prompt.messages[-1].text), _short(c.a.text), _short(c.b.text))
         for c in made.comparisons[:SHOWN]
     ]
+    shown = quote(str(comparisons))
     finish(
         value,
         as_json=as_json,
@@ -115,7 +117,7 @@ def _show(made: Generated, out: Path, as_json: bool) -> None:
             facts_table("generated", facts),
             rows_table("the first pairs", ("prompt", "a", "b"), pairs),
         ],
-        next_command=f"prefkit annotate {comparisons}   (or: prefkit judge {comparisons})",
+        next_command=f"prefkit annotate {shown}   (or: prefkit judge {shown})",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -46,5 +47,5 @@ def init(
         result,
         as_json=as_json,
         screen=[facts_table("made", facts)],
-        next_command=f"edit {workspace.config_path}, then: prefkit loop run {folder}",
+        next_command=f"edit {workspace.config_path}, then: prefkit loop run {quote(str(folder))}",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -64,7 +65,7 @@ def inspect(
                 [[_short(v) for v in row.values()] for row in shown],
             ),
         ],
-        next_command=f"prefkit curate {data} --recipe quick --out curated",
+        next_command=f"prefkit curate {quote(data)} --recipe quick --out curated",
     )
 
 
@@ -93,7 +94,10 @@ def _record_file(data: str) -> tuple[str, int] | None:
 
 
 def _finish_records(data: str, kind: str, n: int, *, as_json: bool) -> None:
-    following = {"comparisons": f"prefkit annotate {data}", "votes": "prefkit aggregate --help"}
+    following = {
+        "comparisons": f"prefkit annotate {quote(data)}",
+        "votes": "prefkit aggregate --help",
+    }
     finish(
         {"file": data, "kind": kind, "n_rows": n},
         as_json=as_json,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -76,14 +77,14 @@ def judge(
         written = project.judge.model_dump()
         settings = parse_settings(JudgeSettings, {**written, **given}, overrides or ())
         value = _judge_workspace(workspace, settings, origin, project.annotate.store)
-        following = f"prefkit aggregate {source}"
+        following = f"prefkit aggregate {quote(str(source))}"
     else:
         if origin is not None:
             raise ConfigError(f"--origin {origin}: only a workspace has origins")
         settings = parse_settings(JudgeSettings, given, overrides or ())
         path = out or source.with_suffix(".votes.parquet")
         value = _judge_file(source, settings, path)
-        following = f"prefkit aggregate {source} --votes {path}"
+        following = f"prefkit aggregate {quote(str(source))} --votes {quote(str(path))}"
     finish(value, as_json=as_json, screen=[_screen(value)], next_command=following)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -62,14 +63,15 @@ def run(
                 f"round {result.waiting.round} waits for people: {result.waiting.done} of "
                 f"{result.waiting.wanted} comparisons have their votes, {left} to go"
             ],
-            next_command=f"prefkit annotate {folder}, then: prefkit loop run {folder}",
+            next_command=f"prefkit annotate {quote(str(folder))}, "
+            f"then: prefkit loop run {quote(str(folder))}",
         )
         return
     finish(
         value,
         as_json=as_json,
         screen=[round_table(result.rounds), f"report: {value.get('report', '–')}"],
-        next_command=f"prefkit status {folder}",
+        next_command=f"prefkit status {quote(str(folder))}",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -24,7 +25,7 @@ def status(
     from prefkit.rounds.status import workspace_status
     from prefkit.workspace import Workspace
 
-    value = workspace_status(Workspace.open(folder), shown_as=str(folder))
+    value = workspace_status(Workspace.open(folder), shown_as=quote(str(folder)))
     stages = list(value["rounds"][0]["stages"]) if value["rounds"] else []
     rows = [
         [r["round"], *("done" if r["stages"][stage] else "–" for stage in stages)]

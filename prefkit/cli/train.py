@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -70,7 +71,8 @@ def train(
         result.to_json(),
         as_json=as_json,
         screen=[_screen(result)],
-        next_command=f"prefkit evaluate PROMPTS --model {model} --adapter {result.adapter}",
+        next_command=f"prefkit evaluate PROMPTS --model {quote(model)} "
+        f"--adapter {quote(str(result.adapter))}",
     )
 
 

@@ -64,8 +64,13 @@ def make_rater(context: RaterContext) -> Rater:
         return RuleRater(
             name, noise=settings.noise, seed=settings.seed, tie_below=settings.tie_below
         )
+    raise unknown_rater(name)
+
+
+def unknown_rater(name: str) -> ConfigError:
+    """The fault of a name that ``rater_names`` does not hold."""
     known = rater_names()
-    raise ConfigError(
+    return ConfigError(
         f"unknown rater {name!r}{did_you_mean(name, known)}", hint=f"known: {', '.join(known)}"
     )
 

@@ -6,16 +6,21 @@ a kill, or after people have voted, goes on where it stood and repeats nothing t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from prefkit.core.errors import ConfigError, PrefkitError
 from prefkit.core.progress import Progress, silent
+from prefkit.curation import read_recipe
+from prefkit.generation import PAIRINGS
+from prefkit.judging.raters import rater_names, unknown_rater
+from prefkit.judging.rules import RULES
 from prefkit.policy.resolve import resolve_model
 from prefkit.rounds.comparing import answer_base, evaluate_round
 from prefkit.rounds.memory import PeakMemory
-from prefkit.rounds.project import read_project
+from prefkit.rounds.project import Project, read_project
 from prefkit.rounds.prompts import RoundPrompts
 from prefkit.rounds.report import write_report
 from prefkit.rounds.stages import (
@@ -80,12 +85,36 @@ def open_job(
 ) -> Job:
     """Read the configuration, prompts and model and open the store; all faults come from here."""
     project = read_project(workspace, overrides)
+    _check_names(project, workspace.config_path)
     prompts = RoundPrompts.read(
         workspace.path / project.prompts, n_heldout=project.heldout_prompts, seed=project.seed
     )
     source = resolve_model(project.model, progress=progress)
     store = VoteStore.open(project.annotate.store or workspace.store_path)
     return Job(workspace, project, source, store, prompts, progress)
+
+
+def _check_names(project: Project, where: Path) -> None:
+    """ConfigError with every name that no stage would know, before the first one samples."""
+    faults: list[str] = []
+    if project.judge.rater not in rater_names():
+        faults.append(f"judge.rater: {_said(unknown_rater(project.judge.rater))}")
+    checks: list[tuple[str, Callable[[], object]]] = [
+        ("generate.pairing", lambda: PAIRINGS.get(project.generate.pairing)),
+        ("curate", lambda: read_recipe(project.curate.recipe, project.curate.overrides)),
+        ("evaluate.rule", lambda: project.evaluate.rule and RULES.get(project.evaluate.rule)),
+    ]
+    for key, check in checks:
+        try:
+            check()
+        except PrefkitError as error:
+            faults.append(f"{key}: {_said(error)}")
+    if faults:
+        raise ConfigError("\n".join(f"{where}: {fault}" for fault in faults))
+
+
+def _said(error: PrefkitError) -> str:
+    return error.message + (f" ({error.hint})" if error.hint else "")
 
 
 def _run_rounds(job: Job) -> Waiting | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -53,6 +54,23 @@ def test_a_file_becomes_a_workspace_beside_it_and_again_adds_nothing(pairs_file)
     again = prefkit("annotate", pairs_file, "--import-only", "--json")
     value = json.loads(again.stdout.splitlines()[-1])
     assert (value["comparisons"], value["imported"]["n_added"]) == (3, 1)
+
+
+def test_the_mend_for_unknown_columns_works(tmp_path):
+    path = tmp_path / "my pairs.jsonl"
+    path.write_text(json.dumps({"question": "q", "one": "x", "two": "y"}) + "\n")
+    refused = prefkit("annotate", path, "--import-only")
+    assert refused.returncode == 1
+    assert "--map prompt=COLUMN --map a=COLUMN --map b=COLUMN" in refused.stderr
+    maps = ("--map", "prompt=question", "--map", "a=one", "--map", "b=two")
+    done = prefkit("annotate", path, "--import-only", *maps)
+    assert done.returncode == 0, done.stderr
+    workspace = path.with_suffix(".prefkit")
+    assert shlex.split(done.stdout.rpartition("next: ")[2]) == [
+        "prefkit",
+        "annotate",
+        str(workspace),
+    ]
 
 
 def test_csv_and_parquet_give_the_same_comparisons(pairs_file, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -96,6 +97,41 @@ def test_curate_prints_one_screen_with_the_next_command(run, pairs, tmp_path):
     assert code == 0
     assert "next: prefkit inspect" in out
     assert "empty_answer" in out
+
+
+@pytest.mark.parametrize("words", ["{out}", "{out}/examples.parquet", "{out}/dropped.parquet"])
+def test_a_curation_does_not_overwrite_what_it_reads(run, pairs, tmp_path, words):
+    out = tmp_path / "out"
+    run("curate", pairs, "--out", out)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    code, _, err = run("curate", words.format(out=out), "--out", out)
+    assert code == 1
+    assert "would be overwritten by its own curation" in err
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_next_commands_can_be_pasted(run, tmp_path):
+    spaced = tmp_path / "my pairs.jsonl"
+    spaced.write_text("\n".join(json.dumps(row) for row in ROWS))
+    following = []
+    for words in (
+        ("inspect", spaced),
+        ("export", spaced, "--out", tmp_path / "my export.jsonl"),
+        ("curate", spaced, "--out", tmp_path / "my set"),
+        ("init", tmp_path / "my project", "--prompts", spaced),
+        ("status", tmp_path / "my project"),
+    ):
+        code, out, err = run(*words)
+        assert code == 0, err
+        following.append(out.rpartition("next: ")[2].strip())
+    assert shlex.split(following[0])[:3] == ["prefkit", "curate", str(spaced)]
+    # A command that lacks a required option is no next command.
+    exported = str(tmp_path / "my export.jsonl")
+    assert shlex.split(following[1]) == ["prefkit", "train", exported, "--out", "run1"]
+    assert shlex.split(following[2]) == ["prefkit", "inspect", str(tmp_path / "my set")]
+    project = str(tmp_path / "my project")
+    assert shlex.split(following[3])[-4:] == ["prefkit", "loop", "run", project]
+    assert shlex.split(following[4]) == ["prefkit", "loop", "run", project]
 
 
 def test_inspect_shows_the_layout_and_no_control_characters(run, pairs):

@@ -76,6 +76,7 @@ def build_app(
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     require("fastapi", "app")
+    require("uvicorn", "app")
     gr = require("gradio", "app")
     from prefkit.annotation.api import build_api
 

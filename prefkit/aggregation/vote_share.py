@@ -74,7 +74,7 @@ def share_of_a(vote: Vote) -> float:
 
 
 def weight_of(vote: Vote) -> float:
-    """How much one vote counts. A side chosen with strength 0 says "no difference": as a tie."""
+    """How much one vote counts. A side with strength 0 contradicts itself: as if not given."""
     if _is_soft(vote) or vote.choice == "tie":
         return 1.0
     return WEIGHTS[vote.strength or None]

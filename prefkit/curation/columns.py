@@ -15,8 +15,10 @@ pc: Any = pyarrow.compute  # its functions are made at import; type checkers do 
 def columns_of(examples: pa.Table) -> pl.DataFrame:
     """One row an example: row_id, id, prompt_id, prompt, chosen, rejected, p, weight, margin.
 
-    Texts are all turns with a blank line between them. row_id is the example's id; the k-th
-    example (k > 1) of one id gets "id#k", so that exact copies have their own verdicts.
+    Texts are all turns with a blank line between them, image and audio parts as their path, tool
+    calls as their JSON after the turn: two answers that differ there are not the same. row_id is
+    the example's id; the k-th example (k > 1) of one id gets "id#k", so that exact copies have
+    their own verdicts.
     """
     prompt = examples.column("prompt")
     frame = pl.DataFrame(
@@ -55,9 +57,12 @@ def texts(messages: Any) -> pl.Series:
 def _joined(messages: Any) -> Any:
     turns = messages.flatten()
     parts = turns.field("parts")
-    text = pc.fill_null(parts.flatten().field("text"), "")
+    part = parts.flatten()
+    text = pc.coalesce(part.field("text"), part.field("path"), "")
     by_turn = pc.binary_join(pa.ListArray.from_arrays(_offsets(parts), text), "")
-    lists = pa.ListArray.from_arrays(_offsets(messages), pc.fill_null(by_turn, ""))
+    calls = pc.fill_null(turns.field("tool_calls"), "")
+    whole = pc.binary_join_element_wise(pc.fill_null(by_turn, ""), calls, "")
+    lists = pa.ListArray.from_arrays(_offsets(messages), whole)
     return pc.fill_null(pc.binary_join(lists, "\n\n"), "")
 
 

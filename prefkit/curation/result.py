@@ -126,15 +126,21 @@ class Curation:
             case "pandas":
                 return self._given.iloc[rows]
             case "polars":
+                if isinstance(self._given, pl.LazyFrame):
+                    return self._given.collect()[rows].lazy()
                 return self._given[rows]
             case "pyarrow":
-                return self._given.take(rows)
+                return self._given.take(pa.array(rows, pa.int64()))
             case _:
                 return [self._given[at] for at in rows]
 
     def write(self, folder: Path | str) -> None:
-        """Write examples, dropped, ledger and scores as Parquet, and curation.json last."""
+        """Write examples, dropped, ledger and scores as Parquet, and curation.json last.
+
+        An older curation.json goes first: it does not describe what is half-written.
+        """
         folder = Path(folder)
+        (folder / "curation.json").unlink(missing_ok=True)
         tables = {
             "examples": self.kept,
             "dropped": self.dropped,

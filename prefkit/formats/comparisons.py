@@ -69,6 +69,7 @@ def read_comparisons(
         found.setdefault(comparison.id, comparison)
     counts["n_comparisons"] = len(found)
     if not found:
+        del counts["n_read"]
         reasons = ", ".join(f"{n} {reason}" for reason, n in counts.items() if n)
         raise DataError(f"{path}: no pair to compare: {reasons}")
     return list(found.values()), dict(counts)
@@ -134,9 +135,15 @@ def _comparison(
     prompt = Prompt.make(sides.prompt, tools=sides.tools, source=source, tags=tags)
     one = Completion.make(prompt.id, sides.chosen, models[0])
     other = Completion.make(prompt.id, sides.rejected, models[1])
-    if not one.text.strip() and not other.text.strip():
+    if _is_empty(one) and _is_empty(other):
         raise Unusable("both answers empty")
     return Comparison.make(prompt, one, other, origin=source)
+
+
+def _is_empty(answer: Completion) -> bool:
+    """No text, and no image, audio or tool call either."""
+    others = any(m.tool_calls or any(part.path for part in m.parts) for m in answer.messages)
+    return not others and not answer.text.strip()
 
 
 def _own(rows: Rows) -> tuple[list[Comparison], dict[str, int]]:
@@ -145,6 +152,9 @@ def _own(rows: Rows) -> tuple[list[Comparison], dict[str, int]]:
         table = rows.table.select(COMPARISONS.names).cast(COMPARISONS)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise DataError(f"{rows.source}: not prefkit's comparisons: {error}") from None
+    for name in ("id", "prompt", "a", "b"):
+        if table.column(name).null_count:
+            raise DataError(f"{rows.source}: column {name!r} has rows without a value")
     found = {c.id: c for c in from_table(table, Comparison)}
     n = {"n_read": table.num_rows, "n_repeated": table.num_rows - len(found)}
     return list(found.values()), {**n, "n_comparisons": len(found)}

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from prefkit.core.errors import DataError
 from prefkit.core.files import replacing
-from prefkit.core.records import Comparison, Example, Messages
+from prefkit.core.records import Comparison, Example, Messages, Prompt
 from prefkit.core.registry import Registry
 from prefkit.formats.schema import EXAMPLES, from_row
 from prefkit.formats.tables import write_table
@@ -98,14 +98,18 @@ def _turns(messages: Messages, example_id: str) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.text} for message in messages]
 
 
-def _pair(example: Example) -> dict[str, Any]:
-    if example.prompt.tools:
+def _asked(prompt: Prompt, example_id: str) -> list[dict[str, str]]:
+    if prompt.tools:
         raise DataError(
-            f"example {example.id}: tools cannot be exported as text",
+            f"example {example_id}: tools cannot be exported as text",
             hint="--to parquet keeps them",
         )
+    return _turns(prompt.messages, example_id)
+
+
+def _pair(example: Example) -> dict[str, Any]:
     return {
-        "prompt": _turns(example.prompt.messages, example.id),
+        "prompt": _asked(example.prompt, example.id),
         "chosen": _turns(example.chosen, example.id),
         "rejected": _turns(example.rejected, example.id),
         "p": example.p,
@@ -138,9 +142,9 @@ def _kto_rows(
     """
     seen: set[str] = set()
 
-    def once(example_id: str, prompt: Messages, answer: Messages, label: bool) -> Iterable[Record]:
+    def once(example_id: str, prompt: Prompt, answer: Messages, label: bool) -> Iterable[Record]:
         row = {
-            "prompt": _turns(prompt, example_id),
+            "prompt": _asked(prompt, example_id),
             "completion": _turns(answer, example_id),
             "label": label,
         }
@@ -154,12 +158,12 @@ def _kto_rows(
         if example.p == 0.5:
             counts["n_ties_left_out"] += 1
             continue
-        yield from once(example.id, example.prompt.messages, example.chosen, True)
-        yield from once(example.id, example.prompt.messages, example.rejected, False)
+        yield from once(example.id, example.prompt, example.chosen, True)
+        yield from once(example.id, example.prompt, example.rejected, False)
     for pair in both_bad:
         counts["n_both_bad"] += 1
         for side in (pair.a, pair.b):
-            yield from once(pair.id, pair.prompt.messages, side.messages, False)
+            yield from once(pair.id, pair.prompt, side.messages, False)
 
 
 for _target in (

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 
 from prefkit.core.errors import DataError
@@ -189,6 +190,10 @@ def _own_table(rows: Rows) -> pa.Table | None:
     low, high = (float(p.min()), float(p.max())) if len(p) else (1.0, 1.0)
     if not (low >= 0 and high <= 1):
         raise DataError(f"{rows.source}: p is {low if low < 0 else high:g}; expected 0 to 1")
+    weight = own.column("weight").to_numpy()
+    bad = weight[~(np.isfinite(weight) & (weight >= 0))]
+    if len(bad):
+        raise DataError(f"{rows.source}: weight is {bad[0]:g}; expected a number of at least 0")
     return own if low >= 0.5 else None
 
 

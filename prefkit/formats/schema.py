@@ -156,9 +156,25 @@ SCHEMAS: dict[type, pa.Schema] = {
 
 
 def to_table(records: Iterable[R], record_type: type[R]) -> pa.Table:
-    """An Arrow table of ``record_type``'s schema; empty input gives an empty table."""
+    """An Arrow table of ``record_type``'s schema; empty input gives an empty table.
+
+    Lone surrogates (seen in scraped text) have no UTF-8: each becomes U+FFFD.
+    """
     rows = [to_row(record) for record in records]
-    return pa.Table.from_pylist(rows, schema=SCHEMAS[record_type])
+    try:
+        return pa.Table.from_pylist(rows, schema=SCHEMAS[record_type])
+    except UnicodeEncodeError:
+        return pa.Table.from_pylist(_encodable(rows), schema=SCHEMAS[record_type])
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_encodable(item) for item in cast(list[Any], value)]
+    if isinstance(value, dict):
+        return {key: _encodable(item) for key, item in cast(dict[str, Any], value).items()}
+    return value
 
 
 def from_table(table: pa.Table, record_type: type[R]) -> list[R]:

@@ -54,7 +54,10 @@ def read_table(path: Path, record_type: type[R]) -> pa.Table:
             f"{path}: not a file of {record_type.__name__.lower()}s: "
             f"column {missing[0]!r} is missing",
         )
-    return table.select(schema.names).cast(schema)
+    try:
+        return table.select(schema.names).cast(schema)
+    except pa.ArrowException as error:
+        raise DataError(f"{path}: not a file of {record_type.__name__.lower()}s: {error}") from None
 
 
 def read_records(path: Path, record_type: type[R]) -> list[R]:

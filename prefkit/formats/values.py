@@ -87,7 +87,7 @@ def number_value(value: Any, column: str, *, low: float, high: float) -> float |
         if isinstance(value, bool):
             raise ValueError
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{column} is {_shown(value)}; expected a number") from None
     if not (low <= number <= high and math.isfinite(number)):
         top = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
@@ -102,7 +102,7 @@ def tags_value(value: Any, column: str = "tags") -> dict[str, str]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             value = [word.strip() for word in value.split(",")]
     if isinstance(value, Mapping):
         pairs = cast(Mapping[Any, Any], value).items()
@@ -129,13 +129,13 @@ def _message(turn: Any, where: str) -> Message:
     role = fields.get("role")
     if role not in ROLES:
         raise ValueError(f"{where}: role is {_shown(role)}; expected {', '.join(ROLES)}")
-    calls = fields.get("tool_calls")
+    calls, name = fields.get("tool_calls"), fields.get("name")
     parts = fields["parts"] if "parts" in fields else fields.get("content")
     return Message(
         cast(str, role),
         _parts(parts, where),
         None if is_missing(calls) or calls in ("", []) else _as_json(calls),
-        fields.get("name") or None,
+        None if is_missing(name) or name == "" else text_value(name, f"{where}: name"),
     )
 
 

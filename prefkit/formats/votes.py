@@ -12,9 +12,11 @@ from prefkit.core.ids import content_id
 from prefkit.core.records import CHOICES, Vote
 from prefkit.formats.rows import read_rows
 from prefkit.formats.schema import VOTES, from_row
-from prefkit.formats.values import is_missing, number_value, tags_value
+from prefkit.formats.values import is_missing, number_value, tags_value, text_value
 
 RATER_KINDS = ("human", "judge", "reward", "rule")
+_TEXTS = ("id", "task_id", "comparison_id", "rater", "rationale", "edit", "replaces")
+_MOST_MS = 2**53  # beyond it a float is not exact, and Arrow's int64 soon overflows
 
 
 def load_votes(path: str | Path) -> list[Vote]:
@@ -41,6 +43,10 @@ def _vote(row: Mapping[str, Any], place: str) -> Vote:
     values: dict[str, Any] = {
         name: None if is_missing(value) or value == "" else value for name, value in given.items()
     }
+    for name in _TEXTS:
+        value = values[name]
+        if value is not None:  # a rater or an id may be a number
+            values[name] = str(value) if type(value) is int else text_value(value, name)
     if values["comparison_id"] is None:
         raise ValueError("comparison_id is missing")
     _one_of(values, "choice", CHOICES)
@@ -52,7 +58,7 @@ def _vote(row: Mapping[str, Any], place: str) -> Vote:
     values["strength"] = None if strength is None else int(strength)
     for name in ("p_a", "confidence"):
         values[name] = number_value(values[name], name, low=0.0, high=1.0)
-    active = number_value(values["active_ms"], "active_ms", low=0, high=float("inf"))
+    active = number_value(values["active_ms"], "active_ms", low=0, high=_MOST_MS)
     values["active_ms"] = None if active is None else int(active)
     values["late"] = str(values["late"]).lower() in ("true", "1")
     values["at"] = _time(values["at"])
@@ -86,4 +92,7 @@ def _time(value: Any) -> datetime:
             raise ValueError(f"at is {value!r}; expected 2026-01-31T12:00:00+00:00") from None
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise ValueError(f"at is {value!r}; expected a time with its zone, for example +00:00")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"at is {value.isoformat()}; expected a year from 2 to 9998") from None

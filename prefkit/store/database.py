@@ -50,19 +50,20 @@ class Database:
     @contextmanager
     def reading(self) -> Generator[sa.Connection]:
         """A transaction that sees one moment and writes nothing."""
-        with self._faults(), self.engine.connect() as connection, connection.begin():
+        with self.faults(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def writing(self) -> Generator[sa.Connection]:
         """A transaction that holds the write lock from its start (SQLite)."""
-        with self._faults(), self.engine.connect() as connection:
+        with self.faults(), self.engine.connect() as connection:
             connection = connection.execution_options(**{_WRITES: True})
             with connection.begin():
                 yield connection
 
     @contextmanager
-    def _faults(self) -> Generator[None]:
+    def faults(self) -> Generator[None]:
+        """Within: a driver's error that a user can mend becomes a PrefkitError."""
         try:
             yield
         except (DBAPIError, sqlite3.Error) as error:
@@ -81,7 +82,7 @@ def _url(path_or_url: str | Path) -> sa.URL:
         return sa.URL.create("sqlite", database=str(Path(path_or_url).expanduser().absolute()))
     try:
         url = sa.make_url(path_or_url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise StoreError(
             "the store's address is not a database URL",
             hint="a file path, or postgresql+psycopg://USER@HOST/DATABASE",

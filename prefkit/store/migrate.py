@@ -50,7 +50,8 @@ def bring_up_to_date(database: Database, migrations: Path = MIGRATIONS) -> Path 
     backup = None
     if found is not None and database.file is not None:
         backup = database.file.with_name(f"{database.file.name}.before-{known[-1]}.bak")
-        copy_sqlite(database.file, backup)
+        with database.faults():
+            copy_sqlite(database.file, backup)
     with database.writing() as connection:
         if not database.is_sqlite:
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})

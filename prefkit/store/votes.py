@@ -344,7 +344,8 @@ class VoteStore:
             )
         if target.exists():
             raise StoreError(f"{target}: exists already", hint="choose another name")
-        copy_sqlite(self._db.file, target)
+        with self._db.faults():
+            copy_sqlite(self._db.file, target)
         return target
 
     def verify(self) -> list[str]:

@@ -385,3 +385,42 @@ def test_importing_prefkit_loads_no_data_library():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert importlib.import_module("prefkit").curate is not None
+
+
+def test_answers_that_differ_in_a_tool_call_or_an_image_are_not_the_same():
+    def call(name):
+        return [Message("assistant", (), tool_calls=f'[{{"name": "{name}"}}]')]
+
+    def image(path):
+        return [Message("assistant", (Part("image", path=path),))]
+
+    prompt = Prompt.make([Message.of("user", "q")])
+    examples = [
+        Example.make(prompt, call("one"), call("two"))[0],
+        Example.make(prompt, call("one"), call("three"))[0],
+        Example.make(prompt, image("1.png"), image("2.png"))[0],
+    ]
+    assert curate(table(*examples), "quick").dropped.num_rows == 0
+    same = Example.make(prompt, call("one"), call("one"))[0]
+    assert curate(table(same), "quick").dropped_by_reason()["identical_pair"] == 1
+
+
+@pytest.mark.parametrize("wrap", [pl.LazyFrame, pa.Table.from_pylist])
+def test_a_lazy_frame_and_an_empty_remainder_come_back_too(wrap):
+    given = wrap([{"prompt": "q", "chosen": "good", "rejected": "bad"}])
+    for overrides, n in (((), 1), (("empty_answer.min=1000",), 0)):
+        kept = curate(given, "quick", overrides=overrides).kept_as_given()
+        assert type(kept) is type(given)
+        collected = kept.collect().to_arrow() if isinstance(kept, pl.LazyFrame) else kept
+        assert collected.num_rows == n
+        assert collected.column_names == ["prompt", "chosen", "rejected"]
+
+
+def test_a_write_that_fails_half_way_leaves_no_older_curation_json(tmp_path):
+    curation = curate(table(example()), "quick")
+    curation.write(tmp_path)
+    (tmp_path / "ledger.parquet").unlink()
+    (tmp_path / "ledger.parquet").mkdir()
+    with pytest.raises(DataError, match=r"ledger\.parquet"):
+        curation.write(tmp_path)
+    assert not (tmp_path / "curation.json").exists()

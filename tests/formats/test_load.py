@@ -281,3 +281,33 @@ def test_two_layouts_that_fit_are_refused(monkeypatch):
     with pytest.raises(DataError, match="may be strings or twin"):
         load([LAYOUTS["strings"]])
     assert read_examples([LAYOUTS["strings"]], layout="twin").layout == "twin"
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ('"p": 1' + "0" * 400, "p is 1000.*expected a number"),
+        ('"prompt": [{"role": "user", "content": "q", "name": 5}]', "name is 5; expected text"),
+    ],
+)
+def test_a_cell_beyond_its_type_is_an_error_by_line(tmp_path, cells, message):
+    answers = f'"chosen": {json.dumps([bot("a")])}, "rejected": {json.dumps([bot("b")])}'
+    prompt = '"prompt": [{"role": "user", "content": "q"}]'  # of two equal keys the last one counts
+    (tmp_path / "pairs.jsonl").write_text(f"{{{prompt}, {answers}, {cells}}}\n")
+    with pytest.raises(DataError, match=rf"pairs\.jsonl:1: .*{message}"):
+        load(tmp_path / "pairs.jsonl")
+
+
+def test_a_lone_surrogate_is_replaced_and_what_is_paired_stays(tmp_path):
+    text = r'{"prompt": "q \ud800 \ud83d\ude00", "chosen": "a", "rejected": "b"}'
+    (tmp_path / "pairs.jsonl").write_text(text + "\n")
+    (found,) = from_table(load(tmp_path / "pairs.jsonl"), Example)
+    assert found.prompt.text == "q \ufffd \U0001f600"
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), -1.0])
+def test_a_weight_that_is_none_is_refused_in_our_own_files_too(weight):
+    table = load([{"prompt": "q", "chosen": "a", "rejected": "b"}])
+    at = table.column_names.index("weight")
+    with pytest.raises(DataError, match=r"weight is .*at least 0"):
+        load(table.set_column(at, "weight", pa.array([weight])))

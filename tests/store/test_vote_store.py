@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -227,6 +229,23 @@ def test_a_backup_is_a_store_of_its_own(store, tmp_path):
         store.backup(copy)
 
 
+def test_a_backup_that_finds_no_room_is_an_error_and_leaves_nothing(tmp_path):
+    code = (
+        "import resource, signal, sys\n"
+        "from prefkit.core.errors import PrefkitError\n"
+        "from prefkit.store import VoteStore\n"
+        "store = VoteStore.open(sys.argv[1])\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "try:\n    store.backup(sys.argv[2])\n"
+        "except PrefkitError as error:\n    print('told:', error)\n"
+    )
+    words = [sys.executable, "-c", code, tmp_path / "votes.db", tmp_path / "copies" / "votes.db"]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.stdout.startswith("told: "), ended.stderr
+    assert list((tmp_path / "copies").iterdir()) == []
+
+
 def test_verify_names_a_counter_and_a_stand_that_are_wrong(store, tmp_path):
     given = pairs(2)
     store.add(given)
@@ -278,7 +297,9 @@ def test_a_missing_store_is_not_made_by_looking(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("url", ["mysql://root@localhost/x", "nonsense://", "://"])
+@pytest.mark.parametrize(
+    "url", ["mysql://root@localhost/x", "nonsense://", "://", "postgresql://kim@host:port/votes"]
+)
 def test_other_addresses_are_refused_with_the_two_that_work(url):
     with pytest.raises(PrefkitError) as caught:
         VoteStore.open(url)

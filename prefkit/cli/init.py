@@ -32,7 +32,10 @@ def init(
     from prefkit.rounds.project import Project, init_workspace, starter_prompts
 
     rows = starter_prompts(prompts)
-    workspace = init_workspace(folder, Project(model=model), rows)
+    # A path of this machine must mean the same from any folder.
+    local = Path(model).expanduser()
+    chosen = str(local.resolve()) if local.exists() else model
+    workspace = init_workspace(folder, Project(model=chosen), rows)
     result = {
         "workspace": str(workspace.path),
         "config": str(workspace.config_path),

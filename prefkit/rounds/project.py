@@ -40,7 +40,8 @@ class LoopSettings(Settings):
     label: Literal["people", "machine"] = Field(
         default="people",
         description="Who votes. people: the loop stops and waits for `prefkit annotate`; "
-        "machine: the rater of the judge section votes at once.",
+        "machine: the rater of the judge section votes at once. Votes that `prefkit judge` has put "
+        "into the store count like any other.",
     )
     quorum: float = Field(
         default=1.0,
@@ -71,7 +72,8 @@ class CurateSection(Settings):
     """Which recipe filters the preferences."""
 
     recipe: str = Field(
-        default="quick", description="A shipped recipe (none, quick) or a YAML file."
+        default="quick",
+        description="A shipped recipe (none, quick) or a YAML file, relative to the workspace.",
     )
     overrides: tuple[str, ...] = Field(
         default=(), description='Changes to the recipe, for example ["length_ratio.max=3"].'

@@ -12,6 +12,7 @@ from prefkit.formats.tables import read_records
 from prefkit.judging import rule_verdict, score
 from prefkit.report import Bar, Report, Sample
 from prefkit.rounds.project import Project
+from prefkit.training.card import vllm_rank
 from prefkit.workspace import Workspace
 
 N_SAMPLES = 12
@@ -39,7 +40,7 @@ def write_report(
     _add_curation(report, rounds)
     _add_training(report, workspace, rounds)
     _add_samples(report, workspace, last)
-    _add_code(report, model_path, last)
+    _add_code(report, model_path, last, vllm_rank(project.train.lora.r))
     return report.write(workspace.path / "report.html")
 
 
@@ -148,14 +149,11 @@ def _sample(prompt: Prompt, before: str, after: str, rule: str | None) -> Sample
     return Sample(prompt.text, before, after, named, note)
 
 
-def _add_code(report: Report, model_path: Path, last: dict[str, Any]) -> None:
-    adapter = last["adapter"]
+def _add_code(report: Report, model_path: Path, last: dict[str, Any], max_rank: int) -> None:
+    values = {"model": str(model_path), "adapter": last["adapter"], "max_rank": max_rank}
     report.heading("Load the adapter")
-    report.code(
-        "transformers + peft",
-        TRANSFORMERS_CODE.format(model=str(model_path), adapter=adapter),
-    )
-    report.code("vLLM", VLLM_CODE.format(model=str(model_path), adapter=adapter))
+    report.code("transformers + peft", TRANSFORMERS_CODE.format(**values))
+    report.code("vLLM", VLLM_CODE.format(**values))
 
 
 TRANSFORMERS_CODE = """
@@ -180,7 +178,7 @@ from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
 
 if __name__ == "__main__":
-    llm = LLM({model!r}, enable_lora=True, max_lora_rank=64)
+    llm = LLM({model!r}, enable_lora=True, max_lora_rank={max_rank})
     answers = llm.chat(
         [{{"role": "user", "content": "Why is the sky blue? Use at most 20 words."}}],
         SamplingParams(temperature=0.0, max_tokens=64),

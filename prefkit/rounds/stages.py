@@ -251,12 +251,14 @@ def aggregate_round(job: Job, number: int, voted: Manifest) -> Manifest:
 def curate_round(job: Job, number: int, aggregated: Manifest) -> Manifest:
     """Make examples of the preferences and filter them."""
     folder, section = job.folder(number), job.project.curate
+    recipe_file = job.workspace.path / section.recipe
+    recipe = str(recipe_file) if recipe_file.is_file() else section.recipe
 
     def work() -> Mapping[str, Any]:
         comparisons = read_records(folder / "comparisons.parquet", Comparison)
         preferences = read_records(folder / "preferences.parquet", Preference)
         examples, counts = build_examples(comparisons, preferences)
-        result = curate(to_table(examples, Example), section.recipe, overrides=section.overrides)
+        result = curate(to_table(examples, Example), recipe, overrides=section.overrides)
         result.write(folder)
         return {
             "n_examples": len(examples),
@@ -266,8 +268,6 @@ def curate_round(job: Job, number: int, aggregated: Manifest) -> Manifest:
             "dropped": result.dropped_by_reason(),
         }
 
-    recipe_file = Path(section.recipe)
-    recipe = file_digest(recipe_file) if recipe_file.is_file() else section.recipe
     manifest, _ = run_stage(
         folder,
         "curate",
@@ -275,7 +275,10 @@ def curate_round(job: Job, number: int, aggregated: Manifest) -> Manifest:
             "preferences": aggregated.outputs["preferences.parquet"],
             "comparisons": aggregated.inputs["comparisons"],
         },
-        config={"recipe": recipe, "overrides": list(section.overrides)},
+        config={
+            "recipe": file_digest(recipe_file) if recipe_file.is_file() else recipe,
+            "overrides": list(section.overrides),
+        },
         outputs=("examples.parquet", "dropped.parquet", "ledger.parquet"),
         work=work,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pathlib import Path
+
+from pydantic import Field, field_validator
 
 from prefkit.core.ids import content_id
 from prefkit.settings import Settings
@@ -44,6 +46,14 @@ class AnnotateSettings(Settings):
         description="What raters read under Guidelines (Markdown). Each vote records which text "
         "was shown.",
     )
+
+    @field_validator("store")
+    @classmethod
+    def _is_one_place(cls, store: str | None) -> str | None:
+        """A relative path would be another store in every folder that a command runs in."""
+        if store is None or "://" in store or Path(store).is_absolute():
+            return store
+        raise ValueError("expected null, a postgresql+psycopg:// URL or a path that is absolute")
 
     @property
     def guideline_version(self) -> str:

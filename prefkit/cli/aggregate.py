@@ -22,7 +22,10 @@ def aggregate(
     votes: Annotated[
         Path | None, typer.Option(help="A file of votes: Parquet, JSON lines or CSV.")
     ] = None,
-    method: Annotated[str, typer.Option(help="How votes are counted: vote_share.")] = "vote_share",
+    method: Annotated[
+        str | None,
+        typer.Option(help="How votes are counted. Default: prefkit.yaml's, else vote_share."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for preferences.parquet and examples.parquet."),
@@ -43,6 +46,7 @@ def aggregate(
     from prefkit.formats.tables import write_records
 
     ballots = _ballots(source, votes)
+    method = method or ballots.method
     counted = aggregation.counted_votes(ballots.comparisons, ballots.votes)
     preferences = aggregation.aggregate(ballots.comparisons, ballots.votes, method=method)
     examples, made = aggregation.build_examples(ballots.comparisons, preferences)

@@ -17,8 +17,9 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_com
 @app.command()
 def export(
     source: Annotated[
-        str, typer.Argument(help="A workspace (its votes), a file of examples or a Hub id.")
-    ],
+        str,
+        typer.Argument(help="A workspace (its votes; by default this folder), a file or a Hub id."),
+    ] = ".",
     to: Annotated[
         str,
         typer.Option(help="trl, kto, jsonl (as trl, with tags and evidence) or parquet."),

@@ -18,11 +18,12 @@ MAP_HELP = "Our column = yours, for example prompt=question; prompt= leaves ours
 
 @dataclass(frozen=True, slots=True)
 class Ballots:
-    """Comparisons, every vote on them, and the place they came from."""
+    """Comparisons, every vote on them, the place they came from, and how the votes count."""
 
     comparisons: list[Comparison]
     votes: list[Vote]
     place: str
+    method: str = "vote_share"
 
 
 def is_workspace(source: str) -> bool:
@@ -50,11 +51,12 @@ def workspace_ballots(source: str) -> Ballots:
     from prefkit.workspace import Workspace
 
     workspace = Workspace.open(source)
-    address = read_project(workspace).annotate.store
+    project = read_project(workspace)
+    address = project.annotate.store
     # The address may hold a password.
     place = address.rpartition("@")[2] if address else str(workspace.store_path)
     with VoteStore.open(address or workspace.store_path, create=False) as store:
-        return Ballots(store.comparisons(), store.votes(), place)
+        return Ballots(store.comparisons(), store.votes(), place, project.aggregate.method)
 
 
 def examples_of(
@@ -81,7 +83,7 @@ def _examples_of_workspace(source: str) -> tuple[Loaded, list[Comparison]]:
     from prefkit.formats.schema import to_table
 
     ballots = workspace_ballots(source)
-    preferences = aggregate(ballots.comparisons, ballots.votes)
+    preferences = aggregate(ballots.comparisons, ballots.votes, method=ballots.method)
     if not preferences:
         raise DataError(
             f"{ballots.place}: no comparison has a vote for a side or a tie yet "
@@ -95,7 +97,10 @@ def _examples_of_workspace(source: str) -> tuple[Loaded, list[Comparison]]:
         to_table(examples, Example),
         ballots.place,
         "workspace",
-        (f"{len(ballots.votes)} votes on {len(ballots.comparisons)} comparisons, by vote share",),
+        (
+            f"{len(ballots.votes)} votes on {len(ballots.comparisons)} comparisons, "
+            f"by {ballots.method}",
+        ),
         (),
         len(examples),
         counts["flipped"],

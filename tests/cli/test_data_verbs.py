@@ -6,11 +6,13 @@ import json
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import datasets
 import pytest
 
+from prefkit.aggregation import AGGREGATORS, aggregator
 from prefkit.cli.app import main
 from prefkit.core.records import Comparison, Example, Vote
 from prefkit.formats.comparisons import load_comparisons
@@ -166,6 +168,34 @@ def test_a_workspace_is_aggregated_exported_and_curated(run, voted, tmp_path):
     assert (kto["n_rows"], kto["n_both_bad"]) == (4, 1)
     curated = last_json(run("curate", voted, "--out", tmp_path / "cur", "--json")[1])
     assert curated["n_kept"] == 1
+
+
+def test_export_without_a_source_takes_the_workspace_one_stands_in(run, voted, monkeypatch):
+    monkeypatch.chdir(voted)
+    assert last_json(run("export", "--to", "trl", "--json")[1])["n_rows"] == 1
+    assert load(voted / "trl.jsonl").num_rows == 1
+
+
+def test_a_workspace_says_how_its_votes_are_counted(run, voted, tmp_path, monkeypatch):
+    monkeypatch.setattr(AGGREGATORS, "_entries", dict(AGGREGATORS._entries))
+
+    @aggregator("surely", paper="none")
+    def surely(comparisons, votes, *, params):
+        found = AGGREGATORS.get("vote_share").function(comparisons, votes, params=params)
+        return [replace(preference, p_a=1.0, method="surely") for preference in found]
+
+    (voted / "prefkit.yaml").write_text("aggregate:\n  method: surely\n")
+    assert last_json(run("aggregate", voted, "--json")[1])["method"] == "surely"
+    assert last_json(run("aggregate", voted, "--method", "vote_share", "--json")[1])["n_flipped"]
+    run("export", voted, "--out", tmp_path / "x.jsonl")
+    assert load(tmp_path / "x.jsonl").column("p").to_pylist() == [1.0]
+
+
+def test_a_store_that_depends_on_the_folder_one_stands_in_is_refused(run, voted):
+    (voted / "prefkit.yaml").write_text("annotate:\n  store: team.db\n")
+    code, _, err = run("store", "info", voted)
+    assert code == 1
+    assert "prefkit.yaml:2: annotate.store is 'team.db': expected null" in err
 
 
 def test_files_of_comparisons_and_votes_are_aggregated(run, tmp_path):

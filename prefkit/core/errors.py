@@ -114,7 +114,7 @@ def from_os_error(error: OSError, path: object) -> PrefkitError | None:
             )
         case errno.ENOENT:
             return DataError(f"{path}: no such file or folder", hint="check the path")
-        case errno.EISDIR | errno.ENOTDIR | errno.EEXIST:
+        case errno.EISDIR | errno.ENOTDIR | errno.EEXIST | errno.ENAMETOOLONG | errno.ELOOP:
             return DataError(f"{path}: {error.strerror}", hint="check the path")
         case errno.EADDRINUSE:
             return EnvironmentFault(f"{path}: the port is in use", hint="choose another --port")

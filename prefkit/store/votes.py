@@ -82,7 +82,8 @@ class VoteStore:
         database = Database(path_or_url)
         if database.file is not None and not database.file.exists():
             if not create:
-                raise StoreError(f"{database.name}: there is no vote store yet")
+                hint = "prefkit loop run makes pairs, prefkit annotate FILE reads them"
+                raise StoreError(f"{database.name}: there is no vote store yet", hint=hint)
             database.file.parent.mkdir(parents=True, exist_ok=True)
         store = cls(database)
         try:

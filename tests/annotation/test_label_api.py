@@ -121,6 +121,12 @@ def test_names_of_this_machine_are_served(client):
         assert client.get("/api/v1/progress", headers={"host": host}).status_code == 200
 
 
+def test_on_the_default_port_browsers_name_none(store):
+    api = build_api(Session(store, "kim", SETTINGS), SETTINGS, 80)
+    with TestClient(api, base_url="http://127.0.0.1") as opened:
+        assert opened.get("/api/v1/progress").status_code == 200
+
+
 @pytest.mark.parametrize(
     "change",
     [

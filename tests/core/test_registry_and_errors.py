@@ -121,6 +121,7 @@ def test_a_package_that_misses_another_is_not_reported_as_missing(monkeypatch, t
         (errno.EACCES, EnvironmentFault, "no permission"),
         (errno.ENOENT, DataError, "no such file"),
         (errno.EISDIR, DataError, "irectory"),
+        (errno.ENAMETOOLONG, DataError, "too long"),
         (errno.EADDRINUSE, EnvironmentFault, "the port is in use"),
     ],
 )

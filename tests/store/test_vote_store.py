@@ -292,8 +292,9 @@ def test_a_damaged_store_is_a_store_error_not_a_traceback(tmp_path):
 
 
 def test_a_missing_store_is_not_made_by_looking(tmp_path):
-    with pytest.raises(StoreError, match="no vote store yet"):
+    with pytest.raises(StoreError, match="no vote store yet") as caught:
         VoteStore.open(tmp_path / "votes.db", create=False)
+    assert "prefkit loop run" in (caught.value.hint or "")
     assert list(tmp_path.iterdir()) == []
 
 

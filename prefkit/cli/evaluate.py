@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -93,7 +94,7 @@ def evaluate(
         "n_left_out": n_left_out,
         "samples": str(path),
     }
-    finish(value, as_json=as_json, screen=_screen(value), next_command=f"less {path}")
+    finish(value, as_json=as_json, screen=_screen(value), next_command=f"less {quote(str(path))}")
 
 
 def heldout_only(prompts: Sequence[Prompt]) -> tuple[list[Prompt], int]:

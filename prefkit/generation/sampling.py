@@ -50,7 +50,7 @@ def generate(
     """
     settings = settings or GenerateSettings()
     PAIRINGS.get(settings.pairing)  # an unknown name fails before a model is loaded
-    records = as_prompts(prompts)
+    records, n_repeated = as_prompts(prompts)
     unique = list({prompt.id: prompt for prompt in records}.values())
     source = (
         model
@@ -73,7 +73,7 @@ def generate(
     comparisons, left_out = pair(unique, completions, settings, settings.seed)
     counts = {
         "prompts": len(unique),
-        "repeated_prompts": len(records) - len(unique),
+        "repeated_prompts": n_repeated + len(records) - len(unique),
         "unanswered_prompts": len(unique) - len({c.prompt_id for c in completions}),
         "candidates": len(completions),
         **left_out,
@@ -84,12 +84,17 @@ def generate(
     )
 
 
-def as_prompts(prompts: str | Path | Iterable[str] | Iterable[Prompt]) -> list[Prompt]:
-    """Prompt records of a file, of plain questions, or as they are; DataError if there are none."""
-    if isinstance(prompts, str | Path):
-        from prefkit.formats.prompts import load_prompts
+def as_prompts(prompts: str | Path | Iterable[str] | Iterable[Prompt]) -> tuple[list[Prompt], int]:
+    """Prompt records of a file, of plain questions, or as they are; DataError if there are none.
 
-        records = load_prompts(Path(prompts))
+    The number is of repeated prompts that the reader of a file has left out already.
+    """
+    n_repeated = 0
+    if isinstance(prompts, str | Path):
+        from prefkit.formats.prompts import read_prompts
+
+        records, counts = read_prompts(Path(prompts))
+        n_repeated = counts["n_repeated"]
         where = str(prompts)
     else:
         where = "prompts"
@@ -99,4 +104,4 @@ def as_prompts(prompts: str | Path | Iterable[str] | Iterable[Prompt]) -> list[P
         ]
     if not records:
         raise DataError(f"{where}: no prompts", hint="give at least one question")
-    return records
+    return records, n_repeated

@@ -85,7 +85,7 @@ def open_job(
 ) -> Job:
     """Read the configuration, prompts and model and open the store; all faults come from here."""
     project = read_project(workspace, overrides)
-    _check_names(project, workspace.config_path)
+    _check_names(project, workspace)
     prompts = RoundPrompts.read(
         workspace.path / project.prompts, n_heldout=project.heldout_prompts, seed=project.seed
     )
@@ -94,14 +94,16 @@ def open_job(
     return Job(workspace, project, source, store, prompts, progress)
 
 
-def _check_names(project: Project, where: Path) -> None:
+def _check_names(project: Project, workspace: Workspace) -> None:
     """ConfigError with every name that no stage would know, before the first one samples."""
     faults: list[str] = []
+    curate = project.curate
+    recipe = curate.recipe_in(workspace.path)
     if project.judge.rater not in rater_names():
         faults.append(f"judge.rater: {_said(unknown_rater(project.judge.rater))}")
     checks: list[tuple[str, Callable[[], object]]] = [
         ("generate.pairing", lambda: PAIRINGS.get(project.generate.pairing)),
-        ("curate", lambda: read_recipe(project.curate.recipe, project.curate.overrides)),
+        ("curate", lambda: read_recipe(recipe, curate.overrides)),
         ("evaluate.rule", lambda: project.evaluate.rule and RULES.get(project.evaluate.rule)),
     ]
     for key, check in checks:
@@ -110,7 +112,7 @@ def _check_names(project: Project, where: Path) -> None:
         except PrefkitError as error:
             faults.append(f"{key}: {_said(error)}")
     if faults:
-        raise ConfigError("\n".join(f"{where}: {fault}" for fault in faults))
+        raise ConfigError("\n".join(f"{workspace.config_path}: {fault}" for fault in faults))
 
 
 def _said(error: PrefkitError) -> str:

@@ -79,6 +79,11 @@ class CurateSection(Settings):
         default=(), description='Changes to the recipe, for example ["length_ratio.max=3"].'
     )
 
+    def recipe_in(self, folder: Path) -> str:
+        """The recipe as curate takes it: the path of a file in ``folder``, or else the name."""
+        path = folder / self.recipe
+        return str(path) if path.is_file() else self.recipe
+
 
 class Project(Settings):
     """The whole of prefkit.yaml."""

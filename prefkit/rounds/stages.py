@@ -251,8 +251,8 @@ def aggregate_round(job: Job, number: int, voted: Manifest) -> Manifest:
 def curate_round(job: Job, number: int, aggregated: Manifest) -> Manifest:
     """Make examples of the preferences and filter them."""
     folder, section = job.folder(number), job.project.curate
+    recipe = section.recipe_in(job.workspace.path)
     recipe_file = job.workspace.path / section.recipe
-    recipe = str(recipe_file) if recipe_file.is_file() else section.recipe
 
     def work() -> Mapping[str, Any]:
         comparisons = read_records(folder / "comparisons.parquet", Comparison)

@@ -38,8 +38,12 @@ def test_records_text_and_a_file_give_the_same(tmp_path):
     assert pairs[0] == pairs[1] == pairs[2]
 
 
-def test_repeated_prompts_are_answered_once_and_counted():
-    made = prefkit.generate([QUESTIONS[0], *QUESTIONS[:2]], settings=SETTINGS)
+@pytest.mark.parametrize("from_file", [False, True])
+def test_repeated_prompts_are_answered_once_and_counted(tmp_path, from_file):
+    prompts = [QUESTIONS[0], *QUESTIONS[:2]]
+    path = tmp_path / "prompts.txt"
+    path.write_text("\n".join(prompts))
+    made = prefkit.generate(path if from_file else prompts, settings=SETTINGS)
     assert made.counts["prompts"] == 2
     assert made.counts["repeated_prompts"] == 1
     assert len(made.completions) == 6

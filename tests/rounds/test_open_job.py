@@ -6,7 +6,7 @@ import pytest
 from loops import make_workspace
 
 from prefkit.core.errors import ConfigError
-from prefkit.rounds.loop import run_loop
+from prefkit.rounds.loop import open_job, run_loop
 
 
 def test_unknown_names_are_all_told_before_anything_is_sampled(tmp_path: Path) -> None:
@@ -35,3 +35,12 @@ def test_an_unknown_recipe_is_told_before_anything_is_sampled(tmp_path: Path) ->
     workspace = make_workspace(tmp_path / "ws", tmp_path / "no-model")
     with pytest.raises(ConfigError, match=r"curate: unknown recipe 'quik'.*shipped"):
         run_loop(workspace, overrides=["curate.recipe=quik"])
+
+
+def test_a_recipe_of_the_workspace_is_found_from_any_folder(
+    tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = make_workspace(tmp_path / "ws", tiny_model_dir)
+    (workspace.path / "own.yaml").write_text("name: own\nstages: {empty_answer: {min: 1}}\n")
+    monkeypatch.chdir(tmp_path)
+    open_job(workspace, overrides=["curate.recipe=own.yaml"]).store.close()

@@ -40,6 +40,23 @@ class AwareUtc(sa.types.TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class AnyText(sa.types.TypeDecorator[str]):
+    """Text that people, models and file names gave; what no database takes becomes U+FFFD."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        """Without NUL and lone surrogates."""
+        if value is None:
+            return None
+        return (
+            value.encode("utf-16", "surrogatepass")
+            .decode("utf-16", "replace")
+            .replace("\0", "\N{REPLACEMENT CHARACTER}")
+        )
+
+
 # SQLite counts rows up only in a column declared exactly INTEGER.
 _SEQ = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -54,7 +71,7 @@ comparisons = sa.Table(
     metadata,
     sa.Column("seq", _SEQ, primary_key=True, autoincrement=True),
     sa.Column("id", sa.Text, nullable=False, unique=True),
-    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("origin", AnyText, nullable=False),
     sa.Column("prompt", sa.Text, nullable=False),
     sa.Column("a", sa.Text, nullable=False),
     sa.Column("b", sa.Text, nullable=False),
@@ -86,8 +103,8 @@ votes = sa.Table(
     sa.Column("p_a", sa.Double),
     sa.Column("confidence", sa.Double),
     sa.Column("aspects", sa.Text, nullable=False),
-    sa.Column("rationale", sa.Text),
-    sa.Column("edit", sa.Text),
+    sa.Column("rationale", AnyText),
+    sa.Column("edit", AnyText),
     sa.Column("shown_first", sa.Text),
     sa.Column("active_ms", sa.BigInteger),
     sa.Column("guideline_version", sa.Text),

@@ -116,6 +116,15 @@ def test_comparisons_come_back_as_they_were_even_with_nul_and_lone_surrogates(st
     assert store.origins() == ["other", "test"]
 
 
+def test_text_that_no_database_takes_costs_no_vote(store):
+    given = pair("q", origin="caf\udce9.jsonl")
+    store.add([given])
+    stored = store.vote(vote(given, rationale="so \ud800\0 it is", edit="\ud83d\ude00"))
+    assert (stored.rationale, stored.edit) == ("so \ufffd\ufffd it is", "\U0001f600")
+    assert store.origins() == ["caf\ufffd.jsonl"]
+    assert store.counts("caf\udce9.jsonl").votes == 1
+
+
 def test_adding_again_adds_nothing_and_keeps_the_votes(store):
     given = pairs(3)
     store.add(given)

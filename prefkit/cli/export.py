@@ -42,12 +42,15 @@ def export(
 
     Example: prefkit export my-project --to trl --out pairs.jsonl
     """
+    from prefkit.core.errors import ConfigError
     from prefkit.formats.export import export as write
 
     loaded, both_bad = examples_of(
         source, layout=layout, split=split, revision=revision, mapping=read_map(mapping)
     )
     path = out or Path(f"{to}.{'parquet' if to == 'parquet' else 'jsonl'}")
+    if Path(source).is_file() and path.resolve() == Path(source).resolve():
+        raise ConfigError(f"--out {path}: is the file that is read", hint="choose another --out")
     counts = write(loaded.table, path, to=to, both_bad=both_bad)
     kind = "parquet" if path.suffix == ".parquet" else "json"
     facts: list[tuple[str, object]] = [

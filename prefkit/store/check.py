@@ -6,8 +6,9 @@ from collections import Counter
 
 import sqlalchemy as sa
 
+from prefkit.core.errors import StoreError
 from prefkit.store import ledger
-from prefkit.store.tables import standing, tasks, votes
+from prefkit.store.tables import comparisons, standing, tasks, votes
 
 
 def faults(connection: sa.Connection) -> list[str]:
@@ -20,9 +21,21 @@ def faults(connection: sa.Connection) -> list[str]:
         found += [
             f"{row[0]}: row {row[1]} points at a row of {row[2]} that is gone" for row in broken
         ]
+    found += _text_faults(connection)
     stands = _replay(connection, found)
     found += _standing_faults(connection, stands)
     found += _counter_faults(connection, stands)
+    return found
+
+
+def _text_faults(connection: sa.Connection) -> list[str]:
+    """The file's own check looks at its pages, not at what is written on them."""
+    found: list[str] = []
+    for row in connection.execute(sa.select(comparisons).order_by(comparisons.c.seq)).mappings():
+        try:
+            ledger.comparison_of(row)
+        except StoreError as error:
+            found.append(error.message)
     return found
 
 

@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from prefkit.core.errors import EnvironmentFault, PrefkitError, StoreError, require
 
 BUSY_SECONDS = 30
+SHOWN = 120  # characters of a driver's message, which may quote a whole document
 _WRITES = "prefkit_writes"
 
 
@@ -119,9 +120,9 @@ def _mendable(error: Exception, name: str) -> PrefkitError | None:
         return StoreError(
             f"{name}: not a prefkit store (not an SQLite file)", hint="check the path"
         )
-    if "malformed" in low or "disk i/o error" in low:
+    if "malformed" in low or "disk i/o error" in low or "could not decode" in low:
         return StoreError(
-            f"{name}: the store is damaged: {text}",
+            f"{name}: the store is damaged: {text.splitlines()[0][:SHOWN]}",
             hint="put a backup in its place (prefkit store backup makes them)",
         )
     if "is full" in low or "no space left" in low:

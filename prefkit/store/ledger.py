@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from prefkit.core.errors import StoreError
-from prefkit.core.records import Vote
-from prefkit.formats.schema import to_row
+from prefkit.core.records import Comparison, Vote
+from prefkit.formats.schema import from_row, to_row
 from prefkit.store.tables import standing, tasks, votes
 
 COUNTED = ("a", "b", "tie", "both_bad", "invalid")
@@ -160,6 +160,18 @@ def vote_of(row: Mapping[Any, Any]) -> Vote:
     values = {name: value for name, value in row.items() if name != "seq"}
     values["aspects"] = json.loads(values["aspects"])
     return Vote(**values)
+
+
+def comparison_of(row: Mapping[Any, Any]) -> Comparison:
+    """The record of a row of ``comparisons``; StoreError where its texts are damaged."""
+    try:
+        documents = {name: json.loads(row[name]) for name in ("prompt", "a", "b")}
+        return from_row({"id": row["id"], "origin": row["origin"], **documents}, Comparison)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"comparison {row['id']}: its texts are damaged: {error}",
+            hint="put a backup in its place (prefkit store backup makes them)",
+        ) from None
 
 
 def chunks(items: Iterable[T]) -> Iterator[list[T]]:

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from prefkit.core.errors import StoreError
 from prefkit.core.records import CHOICES, Comparison, Task, Vote
 from prefkit.core.rng import derive_seed
-from prefkit.formats.schema import from_row, to_row
+from prefkit.formats.schema import to_row
 from prefkit.store import check, ledger
 from prefkit.store.database import Database
 from prefkit.store.migrate import MIGRATIONS, bring_up_to_date, copy_sqlite, current_revision
@@ -155,7 +155,7 @@ class VoteStore:
         if origin is not None:
             query = query.where(comparisons.c.origin == origin)
         with self._db.reading() as connection:
-            return [_comparison(row) for row in connection.execute(query).mappings()]
+            return [ledger.comparison_of(row) for row in connection.execute(query).mappings()]
 
     def origins(self) -> list[str]:
         """The distinct origins, sorted."""
@@ -220,7 +220,7 @@ class VoteStore:
         if row is None:
             return None
         task = Task(task_id, row["id"], row["kind"], row["k"])
-        return Served(task, _comparison(row), row["shown_first"])
+        return Served(task, ledger.comparison_of(row), row["shown_first"])
 
     # Votes
 
@@ -392,8 +392,3 @@ def _task_row(comparison: Comparison, k: int) -> dict[str, Any]:
         "n_done": 0,
         "shuffle": derive_seed("task", comparison.id),
     }
-
-
-def _comparison(row: Mapping[Any, Any]) -> Comparison:
-    documents = {name: json.loads(row[name]) for name in ("prompt", "a", "b")}
-    return from_row({"id": row["id"], "origin": row["origin"], **documents}, Comparison)

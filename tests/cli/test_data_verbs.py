@@ -101,6 +101,14 @@ def test_curate_prints_one_screen_with_the_next_command(run, pairs, tmp_path):
     assert "empty_answer" in out
 
 
+def test_an_export_does_not_overwrite_what_it_reads(run, pairs):
+    before = pairs.read_bytes()
+    code, _, err = run("export", pairs, "--to", "kto", "--out", pairs)
+    assert code == 1
+    assert "is the file that is read" in err
+    assert pairs.read_bytes() == before
+
+
 @pytest.mark.parametrize("words", ["{out}", "{out}/examples.parquet", "{out}/dropped.parquet"])
 def test_a_curation_does_not_overwrite_what_it_reads(run, pairs, tmp_path, words):
     out = tmp_path / "out"

@@ -267,6 +267,26 @@ def test_verify_names_a_counter_and_a_stand_that_are_wrong(store, tmp_path):
     assert any("what stands" in fault for fault in faults)
 
 
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("UPDATE comparisons SET a = substr(a, 1, 20)", "texts are damaged"),
+        ("UPDATE comparisons SET a = CAST(x'7b22ffff7d' AS TEXT)", "the store is damaged"),
+    ],
+)
+def test_damaged_texts_are_found_and_named(store, tmp_path, damage, said):
+    store.add(pairs(2))
+    with sqlite3.connect(tmp_path / "votes.db") as connection:
+        connection.execute(damage)
+    with pytest.raises(StoreError, match=said):
+        store.comparisons()
+    try:
+        faults = store.verify()
+    except StoreError as error:
+        faults = [error.message]
+    assert any(said in fault for fault in faults)
+
+
 def test_a_file_that_is_no_database_is_named(tmp_path):
     path = tmp_path / "votes.db"
     path.write_text("these are not the votes you look for" * 100)

@@ -15,21 +15,11 @@ import pyarrow as pa
 from prefkit.core.errors import DataError
 from prefkit.core.records import Comparison, Completion, Message, Messages, Prompt
 from prefkit.formats.detect import detect, resolve_columns
-from prefkit.formats.layouts import Sides, Unusable
+from prefkit.formats.layouts import PAIRS, Sides, Unusable
 from prefkit.formats.prompts import prompt_of
 from prefkit.formats.rows import Row, Rows, read_rows
 from prefkit.formats.schema import COMPARISONS, from_table
 from prefkit.formats.values import is_missing, kind_of, messages_value, tags_value
-
-PAIRS = (
-    ("a", "b"),
-    ("response_a", "response_b"),
-    ("answer_a", "answer_b"),
-    ("completion_a", "completion_b"),
-    ("completion_1", "completion_2"),
-    ("response_1", "response_2"),
-    ("response1", "response2"),
-)
 
 
 def load_comparisons(

@@ -13,7 +13,7 @@ from typing import Any
 
 from prefkit.core.errors import DataError
 from prefkit.core.registry import did_you_mean
-from prefkit.formats.layouts import ALIASES, LAYOUTS, Layout
+from prefkit.formats.layouts import ALIASES, LAYOUTS, PAIRS, Layout
 from prefkit.formats.rows import Row, Rows
 from prefkit.formats.values import kind_of
 
@@ -154,8 +154,10 @@ def _refusal(
     lines = [f"{rows.source}: no known layout of preference pairs (seen: {seen})"]
     nearest = sorted(candidates, key=lambda entry: len(misfits(entry, kinds)))[:N_NEAREST]
     lines += [f"not {entry.name}: {'; '.join(misfits(entry, kinds))}" for entry in nearest]
-    return DataError(
-        "\n".join(lines),
-        hint="name the columns, for example: --map prompt=question --map chosen=better "
-        "--map rejected=worse",
+    hint = (
+        "name the columns, for example: --map prompt=question --map chosen=better "
+        "--map rejected=worse"
     )
+    if any(set(pair) <= set(rows.columns) for pair in PAIRS):
+        hint = f"pairs without a label are labelled first: prefkit annotate FILE; else {hint}"
+    return DataError("\n".join(lines), hint=hint)

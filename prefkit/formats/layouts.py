@@ -55,6 +55,16 @@ class Layout:
 
 
 LAYOUTS: Registry[Layout] = Registry("layout", "prefkit.layouts")
+# Two answers that nobody has compared yet.
+PAIRS = (
+    ("a", "b"),
+    ("response_a", "response_b"),
+    ("answer_a", "answer_b"),
+    ("completion_a", "completion_b"),
+    ("completion_1", "completion_2"),
+    ("response_1", "response_2"),
+    ("response1", "response2"),
+)
 ALIASES: Mapping[str, tuple[str, ...]] = {"prompt": ("question", "instruction")}
 
 

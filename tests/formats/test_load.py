@@ -311,3 +311,11 @@ def test_a_weight_that_is_none_is_refused_in_our_own_files_too(weight):
     at = table.column_names.index("weight")
     with pytest.raises(DataError, match=r"weight is .*at least 0"):
         load(table.set_column(at, "weight", pa.array([weight])))
+
+
+def test_pairs_without_a_label_are_sent_to_be_labelled(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text("prompt,a,b\nq,x,y\n")
+    with pytest.raises(DataError) as raised:
+        load(path)
+    assert "prefkit annotate" in (raised.value.hint or "")

@@ -13,8 +13,6 @@ or another digest: the stage is done again. Readers never look at files without 
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -25,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from prefkit.core.errors import WorkspaceError
-from prefkit.core.files import clear_leftovers, file_digest, read_json, write_json
+from prefkit.core.files import clear_leftovers, file_digest, holding, read_json, write_json
 from prefkit.core.ids import content_id
 
 CONFIG_NAME = "prefkit.yaml"
@@ -165,21 +163,11 @@ class Workspace:
 
     @contextmanager
     def locked(self) -> Generator[None]:
-        """Hold the workspace against a second writer; WorkspaceError if one is at work.
-
-        The lock is the kernel's and dies with its process, so a kill leaves none behind.
-        """
-        path = self.path / ".lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise WorkspaceError(
-                    f"{self.path}: another prefkit process is working here",
-                    hint="wait for it to end, or end it",
-                ) from None
+        """Hold the workspace against a second writer; WorkspaceError if one is at work."""
+        busy = WorkspaceError(
+            f"{self.path}: another prefkit process is working here",
+            hint="wait for it to end, or end it",
+        )
+        with holding(self.path / ".lock", busy=busy):
             clear_leftovers(self.path)
             yield
-        finally:
-            os.close(descriptor)

@@ -5,6 +5,7 @@ A kill may leave ``*.tmp-<pid>`` behind: readers ignore them, ``clear_leftovers`
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from prefkit.core.errors import DataError, from_os_error
+from prefkit.core.errors import DataError, PrefkitError, from_os_error
 
 
 @contextmanager
@@ -110,3 +111,26 @@ def is_running(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+@contextmanager
+def holding(lock: Path, *, busy: PrefkitError | None = None) -> Generator[None]:
+    """Hold the file ``lock`` (made with its folder) against other processes.
+
+    Waits for another holder, or raises ``busy`` at once where given. The lock is the kernel's and
+    dies with its process, so a kill leaves none behind.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise from_os_error(error, lock.parent) or error from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError:
+            assert busy is not None
+            raise busy from None
+        yield
+    finally:
+        os.close(descriptor)

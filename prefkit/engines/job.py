@@ -8,20 +8,19 @@ stands.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from prefkit.core.errors import EngineError, PrefkitError, from_os_error
-from prefkit.core.files import read_json, write_json
+from prefkit.core.errors import EngineError, PrefkitError
+from prefkit.core.files import holding, read_json, write_json
 from prefkit.core.ids import content_id
 from prefkit.core.progress import Progress, silent
 from prefkit.core.records import Completion, Message
@@ -89,7 +88,7 @@ def sample(
     _check(backend, adapter, settings)
     policy = policy_digest(source, adapter)
     keys = [request.key(_identity(policy, backend, settings)) for request in requests]
-    with _holding(journal):
+    with holding(journal / ".job"):
         answers = read_answers(journal)
         pending = {k: r for k, r in zip(keys, requests, strict=True) if k not in answers}
         if pending:
@@ -160,21 +159,6 @@ def _completions(request: Request, samples: Sequence[Sample], policy: str) -> li
         )
         for index, sample in enumerate(samples)
     ]
-
-
-@contextmanager
-def _holding(journal: Path) -> Iterator[None]:
-    """One job at a time in a journal; the kernel lets go when this process dies."""
-    try:
-        journal.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(journal / ".job", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise from_os_error(error, journal) or error from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _run_worker(

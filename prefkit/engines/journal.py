@@ -7,8 +7,6 @@ kept and never sampled again. Readers ignore temporary files and take the first 
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prefkit.core.errors import DataError
-from prefkit.core.files import clear_leftovers
+from prefkit.core.files import clear_leftovers, holding
 from prefkit.engines.base import Sample
 from prefkit.formats.tables import write_table
 
@@ -86,14 +84,10 @@ def writing(folder: Path) -> Iterator[JournalWriter]:
 
     What is held is flushed on the way out, also out of an error or an interrupt.
     """
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with holding(folder / ".lock"):
         clear_leftovers(folder)
         writer = JournalWriter(folder)
         try:
             yield writer
         finally:
             writer.flush()
-    finally:
-        os.close(descriptor)

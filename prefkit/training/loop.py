@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from prefkit.core.errors import TrainingError, WorkspaceError
-from prefkit.core.files import clear_leftovers
+from prefkit.core.files import clear_leftovers, holding
 from prefkit.core.progress import Progress
 from prefkit.core.rng import derive_seed
 from prefkit.policy.load import Policy, load_policy
@@ -74,17 +74,28 @@ def run(
             f"{out}: holds the result of another run (other data, model or settings)",
             hint="choose another --out, or replace it with --overwrite",
         )
-    out.mkdir(parents=True, exist_ok=True)
+    busy = WorkspaceError(
+        f"{out}: another process is training into this folder",
+        hint="wait for it to end, or choose another --out",
+    )
+    with holding(out / ".lock", busy=busy):
+        state = _prepared(plan, progress)
+        on_gpu = state.model.device.type == "cuda"
+        # Dropout draws from torch's global generators: fork them, the caller's stay as they are.
+        with torch.random.fork_rng(devices=[state.model.device] if on_gpu else []):
+            torch.manual_seed(derive_seed("dropout", settings.seed))
+            return state.go(started)
+
+
+def _prepared(plan: Plan, progress: Progress) -> _Run:
+    """The run over what earlier runs left in its folder."""
+    out, settings = plan.out, plan.settings
     clear_leftovers(out)
     clear_unfinished(out / ADAPTER)
     checkpoint.clear_foreign(out, run=plan.run)
     (out / MANIFEST).unlink(missing_ok=True)
     policy = load_policy(plan.source, dtype=settings.dtype, device=settings.device)
-    devices = [policy.model.device] if policy.model.device.type == "cuda" else []
-    # Dropout draws from torch's global generators; fork them so that the caller's stay as they are.
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derive_seed("dropout", settings.seed))
-        return _Run(plan, policy, progress).go(started)
+    return _Run(plan, policy, progress)
 
 
 class _Run:

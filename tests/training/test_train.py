@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from prefkit.core.errors import ConfigError, DataError, TrainingError, WorkspaceError
+from prefkit.core.files import holding
 from prefkit.core.records import Example
 from prefkit.core.rng import derive_seed
 from prefkit.formats.schema import to_table
@@ -139,7 +140,7 @@ def test_a_finished_run_is_not_done_again_and_another_is_not_overwritten(model, 
     other = train(model, pairs, settings(epochs=1, beta=0.3), out=tmp_path)
     assert other.adapter_digest != first.adapter_digest
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["adapter", "metrics.jsonl", "train.json"]
+    assert names == [".lock", "adapter", "metrics.jsonl", "train.json"]
 
 
 def test_the_adapter_loads_by_name_and_changes_the_model(model, pairs, tmp_path):
@@ -331,3 +332,9 @@ def test_importing_training_and_policy_loads_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_two_runs_in_one_folder_are_refused(model, pairs, tmp_path):
+    out = tmp_path / "out"
+    with holding(out / ".lock"), pytest.raises(WorkspaceError, match="another process"):
+        train(model, pairs, settings(), out=out)

@@ -39,6 +39,7 @@ def aggregate(
     aggregated/, for files beside the comparisons.
 
     Example: prefkit aggregate my-project
+
     Example: prefkit aggregate comparisons.parquet --votes votes.parquet --out beliefs
     """
     from prefkit import aggregation
@@ -62,12 +63,17 @@ def aggregate(
         "preferences": str(folder / "preferences.parquet"),
         "examples": str(folder / "examples.parquet"),
     }
+    following = (
+        f"prefkit curate {quote(str(folder / 'examples.parquet'))} "
+        f"--out {quote(str(folder / 'curated'))}"
+    )
+    if not examples:  # curate would refuse an empty file
+        following = f"prefkit annotate {quote(str(source))}"
     finish(
         value,
         as_json=as_json,
         screen=[facts_table(f"Votes of {ballots.place}", _facts(value))],
-        next_command=f"prefkit curate {quote(str(folder / 'examples.parquet'))} "
-        f"--out {quote(str(folder / 'curated'))}",
+        next_command=following,
     )
 
 

@@ -80,7 +80,7 @@ def curate(
         value,
         as_json=as_json,
         screen=[facts_table(f"Curation of {data}", facts), table],
-        next_command=f"prefkit inspect {quote(str(out))}",
+        next_command=f"prefkit inspect {quote(str(out))}" if counts["n_kept"] else "",
     )
 
 

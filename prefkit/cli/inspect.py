@@ -35,6 +35,7 @@ def inspect(
     """Look at a data file: its layout and why, counts, p, lengths and the first rows.
 
     Example: prefkit inspect pairs.jsonl
+
     Example: prefkit inspect strange.csv --map prompt=question --map chosen=better
     """
     records = _record_file(data)

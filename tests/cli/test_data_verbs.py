@@ -120,6 +120,24 @@ def test_a_curation_does_not_overwrite_what_it_reads(run, pairs, tmp_path, words
     assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
+def test_no_next_command_reads_an_empty_file(run, tmp_path):
+    one_sided = tmp_path / "pairs.jsonl"
+    one_sided.write_text(json.dumps({"prompt": "q", "chosen": "x", "rejected": ""}))
+    _, out, _ = run("curate", one_sided, "--out", tmp_path / "none-kept")
+    assert "next:" not in out
+    given = tmp_path / "ab.jsonl"
+    given.write_text(json.dumps({"prompt": "q", "a": "x", "b": "y"}))
+    run("annotate", given, "--import-only")
+    _, out, _ = run("aggregate", tmp_path / "ab.prefkit")
+    assert "next: prefkit annotate" in out
+
+
+def test_examples_in_help_stand_on_lines_of_their_own(run):
+    for verb in ("aggregate", "inspect"):
+        _, out, _ = run(verb, "--help")
+        assert sum(line.startswith("  Example: ") for line in out.splitlines()) == 2
+
+
 def test_next_commands_can_be_pasted(run, tmp_path):
     spaced = tmp_path / "my pairs.jsonl"
     spaced.write_text("\n".join(json.dumps(row) for row in ROWS))

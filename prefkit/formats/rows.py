@@ -253,7 +253,7 @@ def _arrow(path: Path) -> Rows:
             table = pq.read_table(source)
         else:
             table = _feather_or_stream(source)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a {_suffix(path)[1:]} file: {error}") from None
     return rows_of_table(table, str(path))
 

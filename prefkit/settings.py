@@ -67,12 +67,13 @@ def parse_settings(
 ) -> S:
     """Validate ``values`` with ``overrides`` ("a.b=c", YAML values) laid over them."""
     merged: dict[str, Any] = _copy(values)
+    places: dict[Path_, str] = {key: f"{where}:{line}" for key, line in (lines or {}).items()}
     for override in overrides:
-        _lay_over(merged, override)
+        places[_lay_over(merged, override)] = f"--set {override}"
     try:
         return model.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError("\n".join(_faults(model, error, where, lines or {}))) from None
+        raise ConfigError("\n".join(_faults(model, error, where, places))) from None
 
 
 def _copy(values: Any) -> Any:
@@ -81,7 +82,8 @@ def _copy(values: Any) -> Any:
     return values
 
 
-def _lay_over(values: dict[str, Any], override: str) -> None:
+def _lay_over(values: dict[str, Any], override: str) -> Path_:
+    """Set the value; the path of its key."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(
@@ -99,6 +101,7 @@ def _lay_over(values: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override!r}: {parent!r} is a value, not a section")
         at = below
     at[last] = value
+    return (*parents, last)
 
 
 def _lines(node: yaml.Node | None, path: Path_ = ()) -> dict[Path_, int]:
@@ -118,13 +121,14 @@ def _lines(node: yaml.Node | None, path: Path_ = ()) -> dict[Path_, int]:
 
 
 def _faults(
-    model: type[BaseModel], error: ValidationError, where: str, lines: Mapping[Path_, int]
+    model: type[BaseModel], error: ValidationError, where: str, places: Mapping[Path_, str]
 ) -> list[str]:
+    """One line a fault; ``places`` says where each key was written."""
     faults: list[str] = []
     for item in error.errors():
         path: Path_ = item["loc"]
-        line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
-        place = where if line is None else f"{where}:{line}"
+        written = [path[:n] for n in range(len(path), 0, -1) if path[:n] in places]
+        place = places[written[0]] if written else where
         key = ".".join(str(part) for part in path)
         if item["type"] == "extra_forbidden":
             known = _known_keys(model, path[:-1])

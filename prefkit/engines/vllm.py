@@ -69,12 +69,11 @@ class VllmEngine:
 
     def _start(self, max_model_len: int) -> Any:
         import torch
-        from vllm import LLM
 
         on_gpu = torch.cuda.is_available()
         settings = self.settings
         lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": self._rank()}
-        llm = LLM(
+        llm = require("vllm", "vllm").LLM(
             model=str(self.source.path),
             dtype="bfloat16" if settings.dtype == "auto" else settings.dtype,
             max_model_len=max_model_len,
@@ -92,10 +91,9 @@ class VllmEngine:
         """The smallest rank that vLLM takes and the adapter fits."""
         if self.adapter is None:
             return 0
-        from vllm.config.lora import MaxLoRARanks
-
+        ranks = require("vllm.config.lora", "vllm").MaxLoRARanks
         rank = int(check_adapter(self.adapter)["r"])
-        known: tuple[int, ...] = get_args(MaxLoRARanks)
+        known: tuple[int, ...] = get_args(ranks)
         fitting = [candidate for candidate in known if candidate >= rank]
         if not fitting:
             raise EngineError(
@@ -107,11 +105,10 @@ class VllmEngine:
     def _lora_request(self) -> Any:
         if self.adapter is None:
             return None
-        from vllm.lora.request import LoRARequest
-
+        request_of = require("vllm.lora.request", "vllm").LoRARequest
         # vLLM's caches know an adapter by its name: a new one for other weights.
         number = int(self.policy[:7], 16) + 1
-        return LoRARequest(f"adapter-{self.policy}", number, str(self.adapter))
+        return request_of(f"adapter-{self.policy}", number, str(self.adapter))
 
     def _add(
         self,
@@ -120,14 +117,13 @@ class VllmEngine:
         prompts: Sequence[list[int]],
         indices: Sequence[int],
     ) -> None:
-        from vllm import SamplingParams
-
+        parameters_of = require("vllm", "vllm").SamplingParams
         lora = self._lora_request()
         asked = [{"prompt_token_ids": prompts[index]} for index in indices]
         for index, rendered in zip(indices, engine.renderer.render_cmpl(asked), strict=True):
             sampling = requests[index].sampling
             for number, seed in enumerate(requests[index].sample_seeds()):
-                parameters = SamplingParams(
+                parameters = parameters_of(
                     temperature=sampling.temperature,
                     top_p=sampling.top_p,
                     max_tokens=sampling.max_tokens,

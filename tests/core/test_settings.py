@@ -118,3 +118,9 @@ def test_a_number_that_is_not_finite_is_refused(tmp_path, value):
 def test_an_override_that_yaml_cannot_read_is_named(tmp_path):
     with pytest.raises(ConfigError, match="--set 'seed=2026-13-45': the value is not YAML"):
         read(tmp_path, "", "seed=2026-13-45")
+
+
+def test_a_fault_of_set_is_not_blamed_on_the_file(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, "train:\n  beta: 0.1\n", "train.beta=minus")
+    assert str(caught.value).startswith("--set train.beta=minus: train.beta is 'minus'")

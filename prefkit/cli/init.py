@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from prefkit.cli.output import facts_table, finish
+from prefkit.core.errors import ModelError
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
@@ -34,6 +35,8 @@ def init(
     rows = starter_prompts(prompts)
     # A path of this machine must mean the same from any folder.
     local = Path(model).expanduser()
+    if not local.exists() and (local.is_absolute() or model.startswith((".", "~"))):
+        raise ModelError(f"{model}: no such model folder or file", hint="check the path")
     chosen = str(local.resolve()) if local.exists() else model
     workspace = init_workspace(folder, Project(model=chosen), rows)
     result = {

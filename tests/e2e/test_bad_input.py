@@ -149,3 +149,8 @@ def test_a_store_that_is_no_database_is_refused_and_left_alone(fail, workspace: 
     before = store.read_bytes()
     assert "votes.db" in fail("store", "info", str(workspace))
     assert store.read_bytes() == before
+
+
+def test_init_refuses_a_model_path_that_is_nowhere(fail, tmp_path: Path) -> None:
+    assert "./nosuch" in fail("init", str(tmp_path / "ws"), "--model", "./nosuch")
+    assert list(tmp_path.iterdir()) == []

@@ -22,7 +22,9 @@ SCRIPTED = EngineSettings(backend="scripted")
 
 # What a killed parent runs: the same call as the test's own.
 PARENT = """
-import sys
+import signal, sys
+# A suite started in the background is born with interrupts ignored, and so are its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from prefkit.core.records import Message, Prompt, Sampling
 from prefkit.engines import EngineSettings, Request, sample, source_for

@@ -43,4 +43,7 @@ def test_a_recipe_of_the_workspace_is_found_from_any_folder(
     workspace = make_workspace(tmp_path / "ws", tiny_model_dir)
     (workspace.path / "own.yaml").write_text("name: own\nstages: {empty_answer: {min: 1}}\n")
     monkeypatch.chdir(tmp_path)
-    open_job(workspace, overrides=["curate.recipe=own.yaml"]).store.close()
+    job = open_job(workspace, overrides=["curate.recipe=own.yaml"])
+    job.store.close()
+    found = job.project.curate.recipe_in(workspace.path)
+    assert Path(found) == workspace.path / "own.yaml"

@@ -109,19 +109,20 @@ def progress_bars() -> Generator[Progress]:
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Bars(*columns, console=stderr, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def report(what: str, done: int, total: int | None = None) -> None:
+        def report(what: str, done: int, total: int | None = None, note: str = "") -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(plain(what), total=total)
-            bars.update(tasks[what], completed=done, total=total)
+                tasks[what] = bars.add_task(plain(what), total=total, note="")
+            bars.update(tasks[what], completed=done, total=total, note=plain(note))
 
         yield report
 
@@ -132,8 +133,9 @@ class _Lines:
     def __init__(self) -> None:
         self._printed: dict[str, int] = {}
 
-    def __call__(self, what: str, done: int, total: int | None = None) -> None:
+    def __call__(self, what: str, done: int, total: int | None = None, note: str = "") -> None:
         quarter = 4 if total == done else (4 * done // total if total else 0)
         if self._printed.get(what) != quarter:
             self._printed[what] = quarter
-            say(f"{what}: {done}" + (f"/{total}" if total is not None else ""))
+            count = f"{done}" + (f"/{total}" if total is not None else "")
+            say(f"{what}: {count}" + (f", {note}" if note else ""))

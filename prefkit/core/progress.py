@@ -6,10 +6,15 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called as often as a stage likes; ``total`` is None where it is not known."""
+    """Called as often as a stage likes; ``total`` is None where it is not known.
 
-    def __call__(self, what: str, done: int, total: int | None = None) -> None: ...
+    note: a few words beside the count, such as a speed; stages that have none leave it out.
+    """
+
+    def __call__(
+        self, what: str, done: int, total: int | None = None, note: str = "", /
+    ) -> None: ...
 
 
-def silent(what: str, done: int, total: int | None = None) -> None:
+def silent(what: str, done: int, total: int | None = None, note: str = "") -> None:
     """The Progress that shows nothing."""

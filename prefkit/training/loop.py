@@ -243,7 +243,7 @@ class _Run:
                 torch.tensor([row.p for row in batch], device=device),
                 torch.tensor(margins, device=device) if len(margins) == len(batch) else None,
             ),
-            params={**plan.loss.params, "beta": plan.settings.beta},
+            params={**plan.loss.defaults(), "beta": plan.settings.beta},
         )
         weight = torch.tensor([row.weight for row in batch], device=device)
         (values @ weight / total_weight).backward()

@@ -25,7 +25,7 @@ def compute(name, quads, p, beta=0.1):
     return loss.function(
         Logps(values[:, :2], reference, torch.full((len(quads), 2), 5)),
         Targets(torch.tensor(p, dtype=torch.float64)),
-        params={**loss.params, "beta": beta},
+        params={**loss.defaults(), "beta": beta},
     )
 
 

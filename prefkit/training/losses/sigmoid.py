@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from prefkit.training.losses import Logps, Targets, register_loss
+from prefkit.training.losses import Logps, Param, Targets, register_loss
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     "sigmoid",
     paper="Rafailov et al. 2023, arXiv 2305.18290",
     equation="7; soft labels as in conservative DPO (Mitchell 2023), with p for each row",
-    soft=True,
-    params={"beta": 0.1},
+    soft="cross-entropy with p; optimum βδ = logit p",
+    stable=True,
+    divergences=True,
+    params={"beta": Param(0.1, "strength of the pull towards the reference", 1e-6, 1e3)},
 )
 def sigmoid(logps: Logps, targets: Targets, *, params: Mapping[str, float]) -> Tensor:
     """−p·log σ(βδ) − (1 − p)·log σ(−βδ), δ = log-ratio of chosen minus that of rejected.

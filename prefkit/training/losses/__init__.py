@@ -52,9 +52,13 @@ class Logps:
 
     def ratios(self) -> Tensor:
         """log π(answer) − log π_ref(answer): (rows, n), in nats."""
+        return self.policy - self.base()
+
+    def base(self) -> Tensor:
+        """log π_ref of the answers: (rows, n), in nats."""
         if self.reference is None:
             raise ValueError("this loss was registered without needs_reference")
-        return self.policy - self.reference
+        return self.reference
 
     def scores(self) -> Tensor:
         """f′(π/π_ref) of the chosen divergence: (rows, n); the ratios themselves for reverse KL."""
@@ -96,7 +100,7 @@ class Targets:
 
 
 class LossFunction(Protocol):
-    """The signature every loss has."""
+    """The signature every loss has; ``params`` is complete, as ``Loss.resolve`` returns it."""
 
     def __call__(
         self, logps: Logps, targets: Targets, *, params: Mapping[str, float]
@@ -250,5 +254,17 @@ def register_loss(
     return register
 
 
-# Registration happens on import; the modules import torch only when a loss is computed.
+# Registration happens on import, in the order in which the losses are listed to people; the
+# modules import torch only when a loss is computed.
+# isort: off
 from prefkit.training.losses import sigmoid as sigmoid  # noqa: E402
+from prefkit.training.losses import contrast as contrast  # noqa: E402
+from prefkit.training.losses import regression as regression  # noqa: E402
+from prefkit.training.losses import absolute as absolute  # noqa: E402
+from prefkit.training.losses import transport as transport  # noqa: E402
+from prefkit.training.losses import reference_free as reference_free  # noqa: E402
+from prefkit.training.losses import unpaired as unpaired  # noqa: E402
+from prefkit.training.losses import ranking as ranking  # noqa: E402
+from prefkit.training.losses import votes as votes  # noqa: E402
+from prefkit.training.losses import likelihood as likelihood  # noqa: E402
+from prefkit.training.losses import reward as reward  # noqa: E402

@@ -28,7 +28,8 @@ class RowFacts:
     the first answer first; reference None where the loss needs none. n_tokens: (rows, n) scored
     tokens, 0 where a row has no such answer. beta: what turns a log-ratio into a reward.
     per_token: the loss divides log-ratios by their tokens, so that rewards are means over tokens.
-    entropy: mean over the scored tokens, in nats, None where it was not measured.
+    entropy: mean over the scored tokens, in nats, None where it was not measured. is_reward: the
+    model is a reward model and ``policy`` holds its rewards; reference is None and beta 1.
     """
 
     ids: Sequence[str]
@@ -42,6 +43,7 @@ class RowFacts:
     beta: float
     per_token: bool = False
     entropy: float | None = None
+    is_reward: bool = False
 
     def ratios(self) -> Floats:
         """log π − log π_ref of every answer: (rows, n); log π where there is no reference."""

@@ -1,0 +1,241 @@
+"""Where metrics go besides metrics.jsonl: TensorBoard, wandb, trackio, mlflow, each by name.
+
+Nothing leaves the machine unless its user said so: wandb runs offline where WANDB_MODE is not set,
+mlflow writes into the run's folder where MLFLOW_TRACKING_URI is not set, and their reports home are
+off. metrics.jsonl is the truth; a tracker that fails is named once and let go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from prefkit.core.errors import ConfigError, require
+from prefkit.core.registry import did_you_mean
+from prefkit.training.event_file import EventFile
+
+EXTRA = "trackers"
+PROJECT = "prefkit"
+MLFLOW_VALUE = 500  # characters that every mlflow store takes for a parameter
+_log = logging.getLogger("prefkit.training")
+
+
+class Tracker(Protocol):
+    """Takes numbers by name for a step; called from one process, with steps that never fall."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Record ``values``; names are like "train/loss", values finite."""
+        ...
+
+    def close(self) -> None:
+        """Finish; nothing is logged after it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedRun:
+    """What a tracker is told of a run.
+
+    run: its digest, the same after a kill. name: for people. config: its settings, for the
+    tracker's table. kept: what was logged before a kill, (step, values) up to the checkpoint from
+    which the run goes on; empty for a new run.
+    """
+
+    out: Path
+    run: str
+    name: str
+    config: Mapping[str, Any]
+    kept: Sequence[tuple[int, Mapping[str, float]]] = ()
+
+
+def open_trackers(names: Sequence[str], run: TrackedRun) -> list[Tracker]:
+    """The trackers of these names, each once; ConfigError for an unknown name, MissingExtra for
+    one whose package is not installed. None is opened where one of them is refused."""
+    check_trackers(names)
+    return [TRACKERS[name][0](run) for name in dict.fromkeys(names)]
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise what ``open_trackers`` would: for a run to be refused before its first step."""
+    for name in names:
+        if name not in TRACKERS:
+            raise ConfigError(
+                f"trackers: unknown tracker {name!r}{did_you_mean(name, list(TRACKERS))}",
+                hint=f"known: {', '.join(TRACKERS)}",
+            )
+        package = TRACKERS[name][1]
+        if package is not None:
+            _import(package)
+
+
+class TensorBoardTracker:
+    """Writes OUT/tensorboard: ``tensorboard --logdir OUT`` shows it. Needs no package.
+
+    After a kill the folder is written anew from what was kept, so no step is in it twice.
+    """
+
+    def __init__(self, run: TrackedRun) -> None:
+        folder = run.out / "tensorboard"
+        shutil.rmtree(folder, ignore_errors=True)
+        self._file = EventFile(folder)
+        for step, values in run.kept:
+            self.log(step, values)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one event."""
+        self._file.scalars(step, values)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class WandbTracker:
+    """A Weights & Biases run whose id is the run's digest; offline unless WANDB_MODE says else.
+
+    ``wandb sync OUT/wandb/offline-run-*`` sends it. A run that goes on after a kill is resumed by
+    its id.
+    """
+
+    def __init__(self, run: TrackedRun) -> None:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        wandb = _import("wandb")
+        with _stdout_kept():
+            self._run = wandb.init(
+                project=os.environ.get("WANDB_PROJECT", PROJECT),
+                name=run.name,
+                id=run.run,
+                dir=str(run.out),
+                config=dict(run.config),
+                mode=os.environ.get("WANDB_MODE", "offline"),
+                resume="allow",
+                # A run of the caller's own stays as it is.
+                reinit="create_new",
+                settings=wandb.Settings(console="off", silent=True, save_code=False),
+            )
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Log; wandb counts steps itself and drops those it has had."""
+        with _stdout_kept():
+            self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        """Wait until all is written (or sent)."""
+        with _stdout_kept():
+            self._run.finish()
+
+
+class TrackioTracker:
+    """A trackio run in trackio's own folder (TRACKIO_DIR); ``trackio show`` shows it."""
+
+    def __init__(self, run: TrackedRun) -> None:
+        self._trackio = _import("trackio")
+        with _stdout_kept():
+            self._run = self._trackio.init(
+                project=os.environ.get("TRACKIO_PROJECT", PROJECT),
+                name=f"{run.name}-{run.run[:8]}",
+                config=dict(run.config),
+                resume="allow",
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
+            )
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Queue; trackio writes from a thread of its own."""
+        self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        """Wait until all is written."""
+        # trackio's own finish: the run's leaves a handler that prints to stdout at exit.
+        with _stdout_kept():
+            self._trackio.finish()
+
+
+class MlflowTracker:
+    """An mlflow run in MLFLOW_TRACKING_URI, else in the SQLite file OUT/mlflow.db.
+
+    ``mlflow ui --backend-store-uri sqlite:///OUT/mlflow.db`` shows it. A run that goes on after a
+    kill is found again by its tag prefkit.run.
+    """
+
+    def __init__(self, run: TrackedRun) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        self._mlflow = _import("mlflow")
+        self._broken = False
+        folder = run.out.resolve()
+        remote = os.environ.get("MLFLOW_TRACKING_URI")
+        self._client = self._mlflow.MlflowClient(remote or f"sqlite:///{folder / 'mlflow.db'}")
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        try:
+            found = self._client.get_experiment_by_name(name)
+            experiment = found.experiment_id if found else None
+            if experiment is None:
+                # mlflow's own default is a folder wherever the process happens to stand.
+                place = None if remote else (folder / "mlruns").as_uri()
+                experiment = self._client.create_experiment(name, artifact_location=place)
+            self._id = self._run_id(experiment, run)
+        except self._mlflow.exceptions.MlflowException as error:
+            raise ConfigError(
+                f"mlflow: {remote or folder / 'mlflow.db'} takes no run: {error}",
+                hint="mend MLFLOW_TRACKING_URI, or leave mlflow out of trackers",
+            ) from None
+
+    def _run_id(self, experiment: str, run: TrackedRun) -> str:
+        """The run that a kill left, else a new one with its settings."""
+        earlier = self._client.search_runs([experiment], f"tags.`prefkit.run` = '{run.run}'")
+        if earlier and run.kept:
+            return earlier[0].info.run_id
+        made = self._client.create_run(experiment, tags={"prefkit.run": run.run}, run_name=run.name)
+        param = self._mlflow.entities.Param
+        params = [param(key, str(value)[:MLFLOW_VALUE]) for key, value in run.config.items()]
+        self._client.log_batch(made.info.run_id, params=params)
+        return made.info.run_id
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Send; the first failure is told, and nothing is sent after it."""
+        now = int(time.time() * 1000)
+        metric = self._mlflow.entities.Metric
+        metrics = [metric(key, value, now, step) for key, value in values.items()]
+        self._send(lambda: self._client.log_batch(self._id, metrics=metrics))
+
+    def close(self) -> None:
+        """Mark the run as finished."""
+        self._send(lambda: self._client.set_terminated(self._id))
+
+    def _send(self, call: Callable[[], Any]) -> None:
+        if self._broken:
+            return
+        try:
+            call()
+        except self._mlflow.exceptions.MlflowException as error:
+            self._broken = True
+            _log.warning("mlflow takes no more of this run (%s); metrics.jsonl goes on", error)
+
+
+# Name → (what opens it, the package it needs).
+TRACKERS: Mapping[str, tuple[Callable[[TrackedRun], Tracker], str | None]] = {
+    "tensorboard": (TensorBoardTracker, None),
+    "wandb": (WandbTracker, "wandb"),
+    "trackio": (TrackioTracker, "trackio"),
+    "mlflow": (MlflowTracker, "mlflow"),
+}
+
+
+def _import(package: str) -> Any:
+    """The package, or MissingExtra; some print at import."""
+    with _stdout_kept():
+        return require(package, EXTRA)
+
+
+def _stdout_kept() -> contextlib.AbstractContextManager[Any]:
+    """stdout is the command's result: what a package prints goes to stderr."""
+    return contextlib.redirect_stdout(sys.stderr)

@@ -1,4 +1,7 @@
-"""Best checkpoint and early stop: what the evaluations of a run say of going on."""
+"""Best checkpoint and early stop: what the evaluations of a run say of going on.
+
+A pure function of evaluations.jsonl, so a run that goes on after a kill stands where it stood.
+"""
 
 from __future__ import annotations
 
@@ -25,35 +28,32 @@ class Standing:
     stop: bool
 
 
-@dataclass(frozen=True, slots=True)
-class EarlyStop:
-    """Stops after ``patience`` evaluations in which ``metric`` did not improve by more than
-    ``min_delta``; None never stops. It keeps no state: a run that goes on after a kill stands where
-    it stood."""
+def standing(
+    evaluations: Sequence[Mapping[str, Any]],
+    *,
+    patience: int | None = None,
+    metric: str = "loss",
+    min_delta: float = 0.0,
+) -> Standing:
+    """What the lines of evaluations.jsonl, in order, say of going on.
 
-    patience: int | None = None
-    metric: str = "loss"
-    min_delta: float = 0.0
-
-    def standing(self, evaluations: Sequence[Mapping[str, Any]]) -> Standing:
-        """What the lines of evaluations.jsonl, in order, say.
-
-        An evaluation without a value of the metric counts as one that did not improve.
-        """
-        sign = 1.0 if self.metric in LOWER_IS_BETTER else -1.0
-        best: tuple[float, int] | None = None
-        mark: float | None = None
-        n_since = 0
-        for line in evaluations:
-            value = line.get(self.metric)
-            n_since += 1
-            if value is None:
-                continue
-            if best is None or sign * value < best[0]:
-                best = (sign * value, line["step"])
-            if mark is None or sign * value < mark - self.min_delta:
-                mark, n_since = sign * value, 0
-        stop = self.patience is not None and n_since >= self.patience
-        if best is None:
-            return Standing(None, None, n_since, stop)
-        return Standing(best[1], sign * best[0], n_since, stop)
+    patience: evaluations in which ``metric`` may fail to improve by more than ``min_delta``; None
+    never stops. An evaluation without a value of the metric counts as one that did not improve.
+    """
+    sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
+    best: tuple[float, int] | None = None
+    mark: float | None = None
+    n_since = 0
+    for line in evaluations:
+        value = line.get(metric)
+        n_since += 1
+        if value is None:
+            continue
+        if best is None or sign * value < best[0]:
+            best = (sign * value, line["step"])
+        if mark is None or sign * value < mark - min_delta:
+            mark, n_since = sign * value, 0
+    stop = patience is not None and n_since >= patience
+    if best is None:
+        return Standing(None, None, n_since, stop)
+    return Standing(best[1], sign * best[0], n_since, stop)

@@ -44,6 +44,8 @@ def build_example(comparison: Comparison, preference: Preference) -> tuple[Examp
         chosen, rejected = rejected, chosen
     evidence = {
         "comparison": comparison.id,
+        # The votes say a and b; this says which of them the example's chosen side is.
+        "chosen_slot": "b" if flipped else "a",
         "origin": comparison.origin,
         "model_chosen": chosen.model,
         "model_rejected": rejected.model,

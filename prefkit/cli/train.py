@@ -13,7 +13,7 @@ from prefkit.cli.output import facts_table, finish, progress_bars
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from prefkit.training.loop import TrainResult
+    from prefkit.training.result import TrainResult
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 

@@ -1,10 +1,13 @@
-"""Training a LoRA adapter on preference pairs: losses by name, one readable loop, checkpoints.
+"""Training on preferences: losses by name, one readable loop, checkpoints.
 
-``train`` is the whole of it; torch is loaded only when it is called.
+``train`` is the whole of it; torch is loaded only when it is called. Its steps can be used alone:
+``rows`` (data → token trees), ``packs``, ``policy.logps`` (trees → log-probs), ``losses``,
+``objective`` (losses → a step's loss), ``reference``, ``gradient``. See docs/training.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,30 +16,38 @@ from prefkit.core.progress import Progress, silent
 from prefkit.training.settings import LoraSettings, TrainSettings
 
 if TYPE_CHECKING:
+    from prefkit.policy.load import Policy
     from prefkit.policy.resolve import ModelSource
-    from prefkit.training.loop import TrainResult
+    from prefkit.training.objective import Constraint
+    from prefkit.training.result import TrainResult
 
 __all__ = ["LoraSettings", "TrainSettings", "train"]
 
 
 def train(
-    model: str | ModelSource,
+    model: str | ModelSource | Policy,
     data: Any,
     settings: TrainSettings | None = None,
     *,
-    out: Path | str,
+    out: Path | str = "trained",
     start_adapter: Path | str | None = None,
     heldout: Any = None,
+    constraints: Sequence[Constraint] = (),
     overwrite: bool = True,
     progress: Progress = silent,
 ) -> TrainResult:
-    """Train an adapter for ``model`` on preference pairs; the result names ``out``/adapter.
+    """Train ``model`` on preferences; the result names what was written to ``out``.
 
-    model: what --model takes, or a resolved source. data, heldout: a table of examples, a list
-    of Example, or a path or Hub id. Run again after a kill it goes on where it stood; a finished
-    run of the same inputs is not done again; another run's result in ``out`` is replaced, or with
-    ``overwrite=False`` a WorkspaceError. Raises DataError for faulty rows before any weight
-    is loaded, TrainingError where the loss stops being finite.
+    model: what --model takes (a Hub id, a folder, smollm2), a resolved source, or a model in
+    memory (``prefkit.policy.load.loaded_policy(model, tokenizer)``; its weights are then trained in
+    place). data, heldout: a file, a Hub id, a datasets.Dataset, a table or a list of Example or
+    TrainRow, or rows as dictionaries. constraints: penalties added to the loss, each
+    ``(logps, rows) -> (rows,)``.
+
+    Run again after a kill it goes on where it stood; a finished run of the same inputs is not done
+    again; another run's result in ``out`` is replaced, or with ``overwrite=False`` a
+    WorkspaceError. Raises DataError for faulty rows and ConfigError for settings that do not fit
+    before any weight is loaded, TrainingError where the loss stops being finite.
     """
     require("torch", "train")
     require("peft", "train")
@@ -50,6 +61,7 @@ def train(
         out=Path(out),
         start_adapter=None if start_adapter is None else Path(start_adapter),
         heldout=heldout,
+        constraints=constraints,
         overwrite=overwrite,
         progress=progress,
     )

@@ -1,12 +1,14 @@
 """Where a killed run goes on: one file a checkpoint, whole or absent.
 
-Holds the fp32 masters, the optimiser's moments, the random state and the step. The order of data
-and the learning rate are functions of the seed and the step, so they need no place here.
+Holds the fp32 masters, the optimiser's state, the EMA reference and the best state if there are
+any, the random state and the step. The order of data and the learning rate are functions of the
+seed and the step, so they need no place here.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from prefkit.core.files import replacing
-from prefkit.training.adapter import Masters
+from prefkit.training.average import MovingAverage
+from prefkit.training.masters import Masters
 
 FOLDER = "checkpoints"
-REFERENCE = "reference.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +33,72 @@ class Checkpoint:
     step: int
 
 
-def save(out: Path, step: int, masters: Masters, optimizer: torch.optim.AdamW, *, run: str) -> None:
-    """Write the checkpoint of ``step`` and remove older ones."""
-    tensors = {f"master/{name}": value for name, value in masters.values.items()}
-    for name, master in masters.values.items():
-        for key in ("exp_avg", "exp_avg_sq"):
-            tensors[f"{key}/{name}"] = optimizer.state[master][key]
-    tensors["rng/cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["rng/cuda"] = torch.cuda.get_rng_state()
-    path = out / FOLDER / f"step-{step:08d}.safetensors"
-    write_tensors(path, tensors, {"run": run, "step": str(step)})
-    for older in path.parent.glob("step-*.safetensors"):
+@dataclass(slots=True)
+class State:
+    """What changes while a run goes on. best: the masters of the best evaluation so far."""
+
+    masters: Masters
+    optimizer: torch.optim.Optimizer
+    average: MovingAverage | None = None
+    best: Mapping[str, Tensor] | None = None
+    scale: float = 1.0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything by a name of its own."""
+        named = {f"master/{name}": value for name, value in self.masters.values.items()}
+        for name, master in self.masters.values.items():
+            for key, value in self.optimizer.state.get(master, {}).items():
+                if isinstance(value, Tensor):
+                    named[f"optimizer/{key}/{name}"] = value
+        if self.average is not None:
+            named |= {f"average/{name}": value for name, value in self.average.values.items()}
+        named |= {f"best/{name}": value for name, value in (self.best or {}).items()}
+        named["scale"] = torch.tensor(self.scale)
+        named["rng/cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            named["rng/cuda"] = torch.cuda.get_rng_state()
+        return named
+
+    def load(self, named: Mapping[str, Tensor]) -> None:
+        """Become what ``tensors`` said."""
+        self.masters.load(_part(named, "master/"))
+        for key, value in _part(named, "optimizer/").items():
+            kind, _, name = key.partition("/")
+            master = self.masters.values[name]
+            place = torch.device("cpu") if kind == "step" else master.device
+            self.optimizer.state[master][kind] = value.to(place)
+        if self.average is not None:
+            self.average.load(_part(named, "average/"))
+        self.best = _part(named, "best/") or None
+        self.scale = float(named["scale"])
+        torch.set_rng_state(named["rng/cpu"])
+        if "rng/cuda" in named and torch.cuda.is_available():
+            torch.cuda.set_rng_state(named["rng/cuda"])
+
+
+def save(out: Path, step: int, state: State, *, run: str, part: str = "") -> None:
+    """Write the checkpoint of ``step`` and remove older ones. part: "" or the rank's own part."""
+    path = out / FOLDER / f"step-{step:08d}{part}.safetensors"
+    write_tensors(path, state.tensors(), {"run": run, "step": str(step)})
+    for older in path.parent.glob(f"step-????????{part}.safetensors"):
         if older.name < path.name:
             older.unlink(missing_ok=True)
 
 
-def latest(out: Path, *, run: str) -> Checkpoint | None:
+def latest(out: Path, *, run: str, part: str = "") -> Checkpoint | None:
     """The newest checkpoint of run ``run`` in ``out``, or None."""
-    for path in sorted((out / FOLDER).glob("step-*.safetensors"), reverse=True):
+    found = sorted((out / FOLDER).glob(f"step-????????{part}.safetensors"), reverse=True)
+    for path in found:
         notes = read_notes(path)
         if notes is not None and notes.get("run") == run:
             return Checkpoint(path, int(notes["step"]))
     return None
+
+
+def restore(checkpoint: Checkpoint, state: State) -> None:
+    """Set ``state`` and the random generators as they were after ``checkpoint.step``."""
+    with safe_open(str(checkpoint.path), framework="pt") as file:
+        state.load({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 no mapping
 
 
 def clear_foreign(out: Path, *, run: str) -> None:
@@ -63,44 +108,12 @@ def clear_foreign(out: Path, *, run: str) -> None:
             path.unlink(missing_ok=True)
 
 
-def restore(checkpoint: Checkpoint, masters: Masters, optimizer: torch.optim.AdamW) -> None:
-    """Set masters, moments and random state as they were after ``checkpoint.step``."""
-    with safe_open(str(checkpoint.path), framework="pt") as file:
-        stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 no mapping
-    masters.load({name: stored[f"master/{name}"] for name in masters.values})
-    for name, master in masters.values.items():
-        optimizer.state[master] = {
-            "step": torch.tensor(float(checkpoint.step)),
-            "exp_avg": stored[f"exp_avg/{name}"].to(master.device),
-            "exp_avg_sq": stored[f"exp_avg_sq/{name}"].to(master.device),
-        }
-    torch.set_rng_state(stored["rng/cpu"])
-    if "rng/cuda" in stored and torch.cuda.is_available():
-        torch.cuda.set_rng_state(stored["rng/cuda"])
-
-
 def clear(out: Path) -> None:
     """Remove what only an unfinished run needs."""
     shutil.rmtree(out / FOLDER, ignore_errors=True)
-    (out / REFERENCE).unlink(missing_ok=True)
 
 
-def save_reference(out: Path, values: Tensor, *, run: str) -> None:
-    """Keep the reference log-probs (rows, 2) of this run, so that going on need not redo them."""
-    write_tensors(out / REFERENCE, {"reference": values}, {"run": run})
-
-
-def load_reference(out: Path, *, run: str) -> Tensor | None:
-    """The kept reference log-probs, or None if they are of another run or absent."""
-    path = out / REFERENCE
-    notes = read_notes(path)
-    if notes is None or notes.get("run") != run:
-        return None
-    with safe_open(str(path), framework="pt") as file:
-        return file.get_tensor("reference")
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: dict[str, str]) -> None:
     """One safetensors file, whole or not at all."""
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
@@ -114,3 +127,7 @@ def read_notes(path: Path) -> dict[str, Any] | None:
             return dict(file.metadata() or {})
     except (OSError, SafetensorError):
         return None
+
+
+def _part(named: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): v for key, v in named.items() if key.startswith(prefix)}

@@ -1,24 +1,23 @@
-"""The training loop, top to bottom: plan → reference → steps → adapter.
+"""The training loop, top to bottom: plan → reference → steps → what is left behind.
 
-Exact normalisation: an optimiser step is the gradient of Σ weight·loss / Σ weight over its pairs,
-however they are split into micro-batches. The reference is the same model with its adapter off
-(or the starting adapter), scored once, by the same kernels and in the same company of rows, so
-the first loss of a new adapter is ln 2.
+Exact normalisation: an optimiser step is the gradient of the objective's L over its rows, however
+they are split into packs and ranks. The reference goes through the same kernels as the policy, so
+the first sigmoid loss of a new adapter is ln 2.
 
-Written to ``out``: metrics.jsonl (a line a step), adapter/, and last of all train.json.
+Written to ``out``: what the monitor records, adapter/ or model/, and last of all train.json.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,45 +25,81 @@ from prefkit.core.errors import TrainingError, WorkspaceError
 from prefkit.core.files import clear_leftovers, holding
 from prefkit.core.progress import Progress
 from prefkit.core.rng import derive_seed
+from prefkit.policy.layout import choose_layout, plan_packs
 from prefkit.policy.load import Policy, load_policy
+from prefkit.policy.logp_store import Floats
+from prefkit.policy.logps import TokenLogps
 from prefkit.policy.resolve import ModelSource
-from prefkit.policy.shared_prompt import pair_logps
+from prefkit.policy.trees import Tree
 from prefkit.training import checkpoint
-from prefkit.training.adapter import Masters, clear_unfinished, save_adapter, with_adapter
-from prefkit.training.card import adapter_card, base_name
-from prefkit.training.losses import Logps, Targets
-from prefkit.training.plan import Batch, Plan, make_plan
+from prefkit.training.adapter import prepare_model, reference_mode
+from prefkit.training.average import MovingAverage
+from prefkit.training.early_stop import standing
+from prefkit.training.export import leave
+from prefkit.training.facts import EvaluationFacts, SampledAnswers, StepFacts
+from prefkit.training.gradient import Gradient, Table, row_facts
+from prefkit.training.lineage import lineage
+from prefkit.training.masters import Masters
+from prefkit.training.monitor import Monitor
+from prefkit.training.objective import Constraint
+from prefkit.training.packs import size_of, tokens_at_once
+from prefkit.training.plan import Plan, make_plan
+from prefkit.training.ranks import Ranks, join_ranks
+from prefkit.training.reference import score_missing, score_other, split_by_key
 from prefkit.training.result import (
-    ADAPTER,
     MANIFEST,
-    METRICS,
     TrainResult,
-    agreement,
     finished,
-    kept_metrics,
     make_result,
-    metrics_line,
     write_manifest,
 )
-from prefkit.training.rows import micro_batches
+from prefkit.training.rows import Row
+from prefkit.training.samples import sample_answers
+from prefkit.training.scorer import Scorer, checkpoint_activations
 from prefkit.training.settings import TrainSettings
+
+# Where the scaling of fp16 gradients starts.
+FP16_SCALE = 2.0**16
+# How far the first sigmoid loss may be from ln 2; in other precisions 5e-3.
+LN2_TOLERANCE = {"float32": 1e-6, "float64": 1e-6}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pending:
+    """A step whose numbers are still on the device."""
+
+    step: int
+    rows: list[Row]
+    tables: list[Table]
+    norm: Tensor
+    rate: float
+    seconds: float
 
 
 def run(
-    model: str | ModelSource,
+    model: str | ModelSource | Policy,
     data: Any,
     settings: TrainSettings,
     *,
     out: Path,
     start_adapter: Path | None,
     heldout: Any,
+    constraints: Sequence[Constraint],
     overwrite: bool,
     progress: Progress,
 ) -> TrainResult:
     """``prefkit.training.train`` with its heavy imports done."""
     started = time.monotonic()
+    ranks = join_ranks()
     plan = make_plan(
-        model, data, settings, out=out, start=start_adapter, heldout=heldout, progress=progress
+        model,
+        data,
+        settings,
+        out=out,
+        start=start_adapter,
+        heldout=heldout,
+        constraints=constraints,
+        progress=progress,
     )
     earlier = finished(plan)
     if earlier is not None:
@@ -78,189 +113,314 @@ def run(
         f"{out}: another process is training into this folder",
         hint="wait for it to end, or choose another --out",
     )
-    with holding(out / ".lock", busy=busy):
-        state = _prepared(plan, progress)
-        on_gpu = state.model.device.type == "cuda"
+    with holding(out / ".lock", busy=busy) if ranks.leads else contextlib.nullcontext():
+        state = _prepared(plan, ranks, progress)
+        on_gpu = state.device.type == "cuda"
         # Dropout draws from torch's global generators: fork them, the caller's stay as they are.
-        with torch.random.fork_rng(devices=[state.model.device] if on_gpu else []):
-            torch.manual_seed(derive_seed("dropout", settings.seed))
+        with torch.random.fork_rng(devices=[state.device] if on_gpu else []):
+            torch.manual_seed(derive_seed("dropout", settings.seed, ranks.rank))
             return state.go(started)
 
 
-def _prepared(plan: Plan, progress: Progress) -> _Run:
+def _prepared(plan: Plan, ranks: Ranks, progress: Progress) -> _Run:
     """The run over what earlier runs left in its folder."""
-    out, settings = plan.out, plan.settings
-    clear_leftovers(out)
-    clear_unfinished(out / ADAPTER)
-    checkpoint.clear_foreign(out, run=plan.run)
-    (out / MANIFEST).unlink(missing_ok=True)
-    policy = load_policy(plan.source, dtype=settings.dtype, device=settings.device)
-    return _Run(plan, policy, progress)
+    out = plan.out
+    if ranks.leads:
+        clear_leftovers(out)
+        checkpoint.clear_foreign(out, run=plan.run)
+        (out / MANIFEST).unlink(missing_ok=True)
+    ranks.wait()
+    known = score_other(plan, ranks, progress)
+    settings = plan.settings
+    policy = plan.loaded or load_policy(
+        plan.source,
+        dtype=settings.dtype,
+        device=settings.device,
+        quantize=settings.method == "qlora",
+    )
+    return _Run(plan, policy, known, ranks, progress)
 
 
 class _Run:
-    """The state of one run: model, masters, optimiser."""
+    """The state of one run: model, gradient, optimiser."""
 
-    def __init__(self, plan: Plan, policy: Policy, progress: Progress) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        policy: Policy,
+        known: Mapping[bytes, Floats] | None,
+        ranks: Ranks,
+        progress: Progress,
+    ) -> None:
         settings = plan.settings
-        self.plan = plan
-        self.progress = progress
-        self.pad = policy.pad_id
-        self.model = with_adapter(
-            policy, settings.lora, plan.start, derive_seed("lora", settings.seed)
+        self.plan, self.ranks, self.progress = plan, ranks, progress
+        self.tokenizer = policy.tokenizer
+        self.model = prepare_model(
+            policy, settings, plan.start, derive_seed("adapter", settings.seed)
         )
+        if settings.activation_checkpointing:
+            checkpoint_activations(self.model)
+        self.device = next(self.model.parameters()).device
+        self.layout = choose_layout(self.model, longest=plan.longest)
+        progress("layout", 1, 1, self.layout.reason)
+        self.scorer = ranks.wrap(Scorer(self.model, self.layout, rewards=plan.objective.rewards))
         self.masters = Masters(self.model)
-        self.optimizer = torch.optim.AdamW(
-            list(self.masters.values.values()),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
+        self.optimizer = make_optimizer(settings, self.masters)
+        self.gradient = Gradient(
+            plan.objective,
+            self.scorer,
+            self.masters,
+            layout=self.layout,
+            budget=tokens_at_once(settings.tokens_at_once, self.device),
+            device=self.device,
+            dtype=torch.float64 if settings.dtype == "float64" else torch.float32,
+            reference=known or {},
+            ranks=ranks,
         )
+        self.gradient.scale = FP16_SCALE if settings.dtype == "float16" else 1.0
+        self.average: MovingAverage | None = None
+        self.best: Mapping[str, Tensor] | None = None
+        self.best_step: int | None = None
 
     def go(self, started: float) -> TrainResult:
-        """All steps that are left, then the adapter and the manifest."""
-        plan = self.plan
-        reference = self._reference()
-        heldout_reference = self._score_reference(self._heldout(), "held-out pairs, reference")
+        """All steps that are left, then what the run leaves."""
+        plan, settings = self.plan, self.plan.settings
+        self._set_reference()
         point = checkpoint.latest(plan.out, run=plan.run)
         if point is not None:
-            checkpoint.restore(point, self.masters, self.optimizer)
+            state = self._state()
+            checkpoint.restore(point, state)
+            self.best, self.gradient.scale = state.best, state.scale
         done = point.step if point else 0
-        metrics = kept_metrics(plan.out / METRICS, done)
-        with open(plan.out / METRICS, "a", encoding="utf-8") as log:
+        with self._monitor(done) as monitor:
+            if done == 0:
+                self._check_constraints()
+            waiting: list[_Pending] = []
             for step in range(done, plan.total_steps):
-                metrics.append(self._step(step, reference))
-                log.write(json.dumps(metrics[-1], allow_nan=False) + "\n")
-                log.flush()
-                self.progress("training", step + 1, plan.total_steps)
-                self._checkpoint(step + 1, log)
-        heldout = self._heldout_accuracy(heldout_reference)
-        card = adapter_card(
-            plan.source, plan.settings, plan.pairs, start=plan.start_digest, run=plan.run
-        )
-        save_adapter(
-            self.model, self.masters, plan.out / ADAPTER, base=base_name(plan.source), card=card
-        )
-        result = make_result(
-            plan,
-            metrics,
-            heldout=heldout,
-            seconds=time.monotonic() - started,
-            resumed_from=point.step if point else None,
-        )
-        write_manifest(plan, result)
+                waiting.append(self._step(step))
+                if (step + 1) % settings.log_every == 0 or self._pauses(step + 1):
+                    self._record(monitor, waiting)
+                if self._evaluates(step + 1) and self._evaluate(monitor, step + 1):
+                    break
+                self._checkpoint(step + 1, monitor)
+            result = self._leave(monitor, started, point.step if point else None)
         checkpoint.clear(plan.out)
         return result
 
-    def _checkpoint(self, done: int, log: TextIO) -> None:
-        if done % self.plan.settings.checkpoint_every == 0:
-            os.fsync(log.fileno())
-            checkpoint.save(self.plan.out, done, self.masters, self.optimizer, run=self.plan.run)
+    def _set_reference(self) -> None:
+        """Score what is not known yet of a reference that is the policy before training."""
+        plan, reference = self.plan, self.plan.reference
+        if reference is None:
+            return
+        self.progress("reference", 1, 1, reference.describe())
+        if reference.kind == "ema":
+            self.average = MovingAverage(self.masters, plan.settings.ema_decay)
+            self.gradient.reference = self._score_average
+        if reference.kind in ("base", "start"):
+            off = reference.kind == "base" and hasattr(self.model, "peft_config")
+            self.gradient.reference = score_missing(
+                plan.trees,
+                self._score_reference if off else self._score_evenly,
+                plan.store(),
+                self._packs,
+                self.ranks,
+                progress=self.progress,
+            )
 
-    def _reference(self) -> list[Tensor]:
-        """Reference log-probs (rows, 2) of each micro-batch; a killed run finds them on disk."""
-        plan = self.plan
-        if not plan.loss.needs_reference:
-            return []
-        sizes = [len(batch) for batch in plan.batches]
-        values = checkpoint.load_reference(plan.out, run=plan.run)
-        if values is None:
-            values = torch.cat(self._score_reference(plan.batches, "scoring the reference"))
-            checkpoint.save_reference(plan.out, values, run=plan.run)
-        return list(values.split(sizes))
+    def _packs(self, trees: Sequence[Tree]) -> list[list[int]]:
+        return plan_packs([size_of(tree, self.layout) for tree in trees], self.gradient.budget)
 
-    def _score_reference(self, batches: Sequence[Batch], what: str) -> list[Tensor]:
-        base = self.plan.settings.reference == "base" or self.plan.start is None
-        with self.model.disable_adapter() if base else contextlib.nullcontext():
-            return self._score(batches, what)
-
-    def _score(self, batches: Sequence[Batch], what: str) -> list[Tensor]:
-        """Log-probs (rows, 2) of each micro-batch as the model stands, without gradient."""
-        total, scored = sum(len(batch) for batch in batches), 0
-        values: list[Tensor] = []
+    def _score_evenly(self, trees: Sequence[Tree]) -> TokenLogps:
+        """Log-probs without dropout and without gradient."""
         self.model.eval()
         with torch.no_grad():
-            for batch in batches:
-                values.append(self._logps(batch).cpu())
-                scored += len(batch)
-                self.progress(what, scored, total)
-        return values
+            return self.scorer(trees)
 
-    def _logps(self, batch: Batch) -> Tensor:
-        """(rows, 2): chosen and rejected behind one prompt, where the architecture allows it."""
-        both = [(row.chosen, row.rejected) for row in batch]
-        return pair_logps(self.model, both, pad_id=self.pad)
+    def _score_average(self, trees: Sequence[Tree]) -> Mapping[bytes, Floats]:
+        assert self.average is not None
+        with self.average.inside(self.masters):
+            return split_by_key(trees, self._score_evenly(trees))
 
-    def _step(self, step: int, reference: list[Tensor]) -> dict[str, Any]:
-        """One optimiser step; returns its line of metrics."""
-        plan, settings = self.plan, self.plan.settings
+    def _check_constraints(self) -> None:
+        if not self.plan.objective.constraints:
+            return
+        first = self.plan.rows_of(0)[:2]
+        pack = self.gradient.make_pack(first)
+        self.plan.objective.check_constraints(
+            self.plan.objective.scored(pack, self.scorer(pack.trees, statistics=True))
+        )
+        self.masters.zero()
+
+    def _step(self, step: int) -> _Pending:
+        """One optimiser step; nothing here waits for the device but fp16's scaling."""
+        settings = self.plan.settings
         started = time.monotonic()
         self.model.train()
-        chosen = plan.batches_of(step)
-        rows = [row for index in chosen for row in plan.batches[index]]
-        total_weight = sum(row.weight for row in rows)
-        self.masters.zero()
-        tables: list[Tensor] = []
-        for index in chosen:
-            ref = reference[index] if reference else None
-            tables.append(self._backward(plan.batches[index], ref, total_weight))
-        table = torch.cat(tables)
-        finite = torch.isfinite(table[:, 0]).tolist()
-        if not all(finite):
-            _stop(step, "loss", [row.id for row, ok in zip(rows, finite, strict=True) if not ok])
-        rate = learning_rate(settings, step, plan.total_steps)
+        rows = self.plan.rows_of(step)
+        while True:
+            tables = self.gradient.collect(rows)
+            gradients = self.masters.gradients()
+            self.ranks.sum_(gradients)
+            norm = clip_(gradients, settings.max_grad_norm, self.ranks)
+            if self.gradient.scale <= 1 or math.isfinite(float(norm)):
+                break
+            # fp16 overflowed: the same step again with smaller numbers (Micikevicius et al. 2018,
+            # arXiv 1710.03740, section 3.2); powers of two change no digit.
+            self.gradient.scale /= 4
+        rate = learning_rate(settings, step, self.plan.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        masters = list(self.masters.values.values())
-        norm = float(torch.nn.utils.clip_grad_norm_(masters, settings.max_grad_norm))
-        if not math.isfinite(norm):
-            _stop(step, "gradient", [row.id for row in rows])
+        self.masters.offer()
+        # A fused optimiser leaves everything as it is where this is 1; the log step then stops.
+        self.optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.masters.publish()
-        return metrics_line(
-            rows,
-            table,
-            step=step + 1,
-            beta=settings.beta,
-            grad_norm=norm,
-            learning_rate=rate,
-            seconds=round(time.monotonic() - started, 4),
-        )
+        if self.average is not None:
+            self.average.update(self.masters)
+        return _Pending(step, rows, tables, norm, rate, time.monotonic() - started)
 
-    def _backward(self, batch: Batch, reference: Tensor | None, total_weight: float) -> Tensor:
-        """Add a micro-batch's share of the step's gradient; (rows, 5) for the metrics.
+    def _record(self, monitor: Monitor, waiting: list[_Pending]) -> None:
+        """Copy what waits from the device and log it; stop where it is not finite."""
+        for pending in waiting:
+            facts = self._facts(pending)
+            if not math.isfinite(facts.grad_norm) or not np.isfinite(facts.rows.values).all():
+                _stop(pending.step, facts)
+            if self.ranks.leads:
+                monitor.step(facts)
+        waiting.clear()
 
-        Columns: loss, log-ratio of chosen and rejected, log-prob of chosen and rejected.
-        """
-        plan = self.plan
-        policy = self._logps(batch)
-        device = policy.device
-        reference = None if reference is None else reference.to(device)
-        lengths = [[row.chosen.n_completion, row.rejected.n_completion] for row in batch]
-        margins = [row.margin for row in batch if row.margin is not None]
-        values = plan.loss.function(
-            Logps(policy, reference, torch.tensor(lengths, device=device)),
-            Targets(
-                torch.tensor([row.p for row in batch], device=device),
-                torch.tensor(margins, device=device) if len(margins) == len(batch) else None,
+    def _facts(self, pending: _Pending) -> StepFacts:
+        tables = [table.to_host() for table in pending.tables]
+        parts = [part for rank in self.ranks.gather(tables) for part in rank]
+        rows = row_facts(parts, self.plan.objective)
+        return StepFacts(
+            step=pending.step + 1,
+            total=self.plan.total_steps,
+            rows=rows,
+            loss=sum(part.share for part in parts) if parts else 0.0,
+            grad_norm=float(pending.norm),
+            learning_rate=pending.rate,
+            seconds=pending.seconds,
+            n_tokens_fed=sum(part.n_fed for part in parts),
+            n_tokens_equivalent=sum(
+                tree.n_tokens + (len(tree.branches) - 1) * len(tree.prompt)
+                for tree in (row.tree for row in pending.rows)
             ),
-            params={**plan.loss.defaults(), "beta": plan.settings.beta},
+            epoch=pending.step // self.plan.steps_per_epoch + 1,
         )
-        weight = torch.tensor([row.weight for row in batch], device=device)
-        (values @ weight / total_weight).backward()
-        self.masters.gather()
-        ratios = policy if reference is None else policy - reference
-        return torch.cat([values[:, None], ratios, policy], dim=1).detach().cpu()
 
-    def _heldout(self) -> list[Batch]:
-        return micro_batches(self.plan.heldout.rows, self.plan.settings.pairs_at_once)
+    def _pauses(self, done: int) -> bool:
+        """Whether something after step ``done`` needs all lines written."""
+        last = done == self.plan.total_steps
+        return last or self._evaluates(done) or done % self.plan.settings.checkpoint_every == 0
 
-    def _heldout_accuracy(self, reference: list[Tensor]) -> tuple[float | None, int]:
-        batches = self._heldout()
-        if not batches:
-            return None, 0
-        policy = torch.cat(self._score(batches, "held-out pairs"))
-        ratios = policy - torch.cat(reference)
-        return agreement(ratios[:, 0] - ratios[:, 1], [row.p for b in batches for row in b])
+    def _evaluates(self, done: int) -> bool:
+        every = self.plan.settings.evaluate_every
+        due = every is not None and done % every == 0
+        return bool(self.plan.heldout.rows) and (due or done == self.plan.total_steps)
+
+    def _evaluate(self, monitor: Monitor, done: int) -> bool:
+        """Measure the held-out rows; True to stop early."""
+        started = time.monotonic()
+        settings = self.plan.settings
+        self.model.eval()
+        loss, table = self.gradient.evaluate(self.plan.heldout.rows)
+        samples = None
+        if settings.n_samples and not self.ranks.sharded:
+            samples = self._samples(done)
+        rows = row_facts([table.to_host()], self.plan.objective)
+        monitor.evaluation(EvaluationFacts(done, rows, loss, time.monotonic() - started, samples))
+        now = standing(monitor.evaluations, patience=settings.patience)
+        if settings.keep_best and now.best_step == done:
+            self.best = {name: value.clone() for name, value in self.masters.values.items()}
+        return now.stop
+
+    def _checkpoint(self, done: int, monitor: Monitor) -> None:
+        if done % self.plan.settings.checkpoint_every or done == self.plan.total_steps:
+            return
+        if self.ranks.leads:
+            monitor.sync()
+            checkpoint.save(self.plan.out, done, self._state(), run=self.plan.run)
+
+    def _state(self) -> checkpoint.State:
+        return checkpoint.State(
+            self.masters, self.optimizer, self.average, self.best, self.gradient.scale
+        )
+
+    def _samples(self, done: int) -> SampledAnswers:
+        """Answers of the policy as it stands to the first held-out prompts."""
+        plan = self.plan
+        rows = {row.source.prompt.id: row for row in plan.heldout.rows}
+        trees = [row.tree for row in list(rows.values())[: plan.settings.n_samples]]
+        seed = derive_seed("samples", plan.settings.seed, done)
+        reference = None
+        adapted = hasattr(self.model, "peft_config")
+        if adapted and plan.reference is not None and plan.reference.kind == "base":
+            reference = self._score_reference
+        return sample_answers(
+            self.model,
+            self.tokenizer,
+            [tree.prompt for tree in trees],
+            seed=seed,
+            policy=self._score_evenly,
+            reference=reference,
+        )
+
+    def _score_reference(self, trees: Sequence[Tree]) -> TokenLogps:
+        """Log-probs of the model without what is trained; adapters only."""
+        with reference_mode(self.model):
+            return self._score_evenly(trees)
+
+    def _leave(self, monitor: Monitor, started: float, resumed_from: int | None) -> TrainResult:
+        """Write the adapter or model and the manifest, last of all."""
+        plan = self.plan
+        if self.best is not None:
+            self.masters.load(self.best)
+            self.best_step = standing(monitor.evaluations).best_step
+        weights = self.ranks.whole(self.masters.values)
+        result = None
+        if self.ranks.leads:
+            facts = lineage(
+                plan.source,
+                plan.settings,
+                data=plan.data_facts,
+                run=plan.run,
+                start=plan.start_digest,
+            )
+            folder = leave(
+                self.model,
+                weights,
+                plan.out,
+                tokenizer=self.tokenizer,
+                source=plan.source,
+                facts=facts,
+            )
+            result = make_result(
+                plan,
+                monitor,
+                folder,
+                layout=self.layout,
+                best_step=self.best_step,
+                seconds=time.monotonic() - started,
+                resumed_from=resumed_from,
+            )
+            write_manifest(plan, result)
+        return self.ranks.gather(result)[0]
+
+    def _monitor(self, done: int) -> Monitor:
+        plan = self.plan
+        sigmoid = [term.loss.name for term in plan.objective.terms] == ["sigmoid"]
+        return Monitor(
+            plan.out if self.ranks.leads else plan.out / f".rank-{self.ranks.rank}",
+            total=plan.total_steps,
+            run=plan.run,
+            done=done,
+            trackers=plan.settings.trackers if self.ranks.leads else (),
+            config=plan.settings.model_dump(mode="json"),
+            first_loss=math.log(2) if sigmoid and plan.starts_at_reference else None,
+            tolerance=LN2_TOLERANCE.get(plan.settings.dtype, 5e-3),
+            progress=self.progress,
+        )
 
 
 def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
@@ -281,7 +441,33 @@ def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
             return settings.learning_rate
 
 
-def _stop(step: int, what: str, ids: Sequence[str]) -> NoReturn:
+def make_optimizer(settings: TrainSettings, masters: Masters) -> torch.optim.Optimizer:
+    """AdamW or SGD over the masters, in their fused form: one kernel, and no step where the
+    gradient is not finite."""
+    values = list(masters.values.values())
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(values, lr=rate, weight_decay=decay, fused=True)
+    return torch.optim.AdamW(values, lr=rate, weight_decay=decay, fused=True)
+
+
+def clip_(gradients: list[Tensor], most: float, ranks: Ranks) -> Tensor:
+    """Scale the gradients in place to a joint norm of at most ``most``; the norm before, ()."""
+    squares = torch.stack([g.square().sum() for g in gradients]).sum()[None]
+    if ranks.sharded:
+        ranks.sum_([squares])
+    norm = squares.sqrt()[0]
+    factor = (most / (norm + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factor)
+    return norm
+
+
+def _stop(step: int, facts: StepFacts) -> NoReturn:
+    rows = facts.rows
+    bad = [i for i, ok in zip(rows.ids, np.isfinite(rows.values), strict=True) if not ok]
+    what = "loss" if bad else "gradient"
+    ids = bad or list(rows.ids)
     shown = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
     raise TrainingError(
         f"step {step + 1}: the {what} is not finite; rows: {shown}",

@@ -1,146 +1,237 @@
 """Everything a training run is made of, settled before any weight is loaded.
 
-The run's digest covers model, starting adapter, tokens, labels, settings and torch: the same
-digest means the same adapter, so a finished run is not done again and a killed one goes on.
+The run's digest covers model, starting adapter, reference, tokens, labels, settings and torch: the
+same digest means the same result, so a finished run is not done again and a killed one goes on.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from prefkit.core.errors import DataError
+from prefkit.core.errors import ConfigError, DataError
 from prefkit.core.files import read_json
 from prefkit.core.ids import content_id
 from prefkit.core.progress import Progress
 from prefkit.core.rng import derive_rng
-from prefkit.policy.load import adapter_digest, load_tokenizer, pick_device
+from prefkit.policy.load import Policy, adapter_digest, load_tokenizer, pick_device, pick_dtype
+from prefkit.policy.logp_store import LogpStore
 from prefkit.policy.resolve import ModelSource, resolve_model
-from prefkit.training.losses import Loss, losses
-from prefkit.training.rows import PairRow, Pairs, encode_examples, micro_batches, read_examples
+from prefkit.policy.trees import Branch, Tree
+from prefkit.training.lineage import data_facts
+from prefkit.training.objective import Constraint, Objective, make_objective
+from prefkit.training.reference import ReferenceModel, find_reference
+from prefkit.training.rows import Row, Rows, encode_rows, read_rows
 from prefkit.training.settings import TrainSettings
+from prefkit.training.split import split_by_prompt
 
-Batch = list[PairRow]
+# How the run is watched and stored changes no result.
+WITHOUT_EFFECT = {"checkpoint_every", "log_every", "trackers", "reference_store", "n_samples"}
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The inputs of a run; ``batches`` are its micro-batches, in order of length."""
+    """The inputs of a run, checked."""
 
     source: ModelSource
     settings: TrainSettings
-    loss: Loss
-    pairs: Pairs
-    heldout: Pairs
-    batches: list[Batch]
+    objective: Objective
+    rows: Rows
+    heldout: Rows
     start: Path | None
     start_digest: str | None
+    reference: ReferenceModel | None
+    data_facts: dict[str, Any]
+    loaded: Policy | None
     run: str
     out: Path
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps that see every pair once; the last may be smaller."""
-        return math.ceil(len(self.batches) / self._batches_per_step)
+        """Optimiser steps that see every row once; the last may be smaller."""
+        return math.ceil(len(self.rows.rows) / self.settings.batch_size)
 
     @property
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return self.steps_per_epoch * self.settings.epochs
+        steps = self.steps_per_epoch * self.settings.epochs
+        return min(steps, self.settings.max_steps or steps)
+
+    @property
+    def trees(self) -> list[Tree]:
+        """All that is scored: rows to train on, then those held out."""
+        return [row.tree for row in (*self.rows.rows, *self.heldout.rows)]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt and answer together."""
+        return max(tree.longest for tree in self.trees)
+
+    def store(self) -> LogpStore | None:
+        """Where the reference's log-probs are kept; None if they are not."""
+        wanted, reference = self.settings.reference_store, self.reference
+        if wanted == "none" or reference is None or reference.digest is None:
+            return None
+        root = None if wanted == "auto" else Path(wanted).expanduser()
+        dtype = str(pick_dtype(self.settings.dtype)).removeprefix("torch.")
+        return LogpStore.of(reference.digest, dtype, root=root)
 
     @property
     def starts_at_reference(self) -> bool:
         """Whether policy and reference are the same model before the first step."""
-        return self.start is None or self.settings.reference == "start"
+        if self.reference is None:
+            return False
+        kind = self.reference.kind
+        return kind in ("start", "ema") or (kind == "base" and self.start is None)
 
-    def batches_of(self, step: int) -> list[int]:
-        """Indices of the micro-batches of a step (from 0); an epoch's order is the seed's alone."""
+    def rows_of(self, step: int) -> list[Row]:
+        """The rows of an optimiser step (from 0); an epoch's order is the seed's alone."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = list(range(len(self.batches)))
-        derive_rng("order", self.settings.seed, epoch).shuffle(order)
-        n = self._batches_per_step
-        return order[position * n : (position + 1) * n]
-
-    @property
-    def _batches_per_step(self) -> int:
-        return self.settings.batch_size // self.settings.pairs_at_once
+        order = list(range(len(self.rows.rows)))
+        if self.settings.order == "shuffled":
+            derive_rng("order", self.settings.seed, epoch).shuffle(order)
+        n = self.settings.batch_size
+        return [self.rows.rows[i] for i in order[position * n : (position + 1) * n]]
 
 
 def make_plan(
-    model: str | ModelSource,
+    model: str | ModelSource | Policy,
     data: Any,
     settings: TrainSettings,
     *,
     out: Path,
     start: Path | None,
     heldout: Any,
+    constraints: Sequence[Constraint],
     progress: Progress,
 ) -> Plan:
-    """Check the inputs, resolve the model, tokenise every pair.
+    """Check the inputs, resolve the model and the reference, tokenise every row.
 
     Raises DataError for faulty or missing rows, ModelError and ConfigError as their parts do.
     """
-    loss = losses.get(settings.loss)
+    objective = make_objective(settings, constraints)
     pick_device(settings.device)
-    examples = read_examples(data)
-    held = [] if heldout is None else read_examples(heldout)
-    if not examples:
+    training = read_rows(data, objective.target)
+    if not training:
         raise DataError("there is nothing to train on: the data has no rows", hint="check the file")
+    if heldout is not None:
+        held = read_rows(heldout, objective.target)
+    else:
+        training, held = split_by_prompt(training, settings.heldout_share, settings.seed)
+    if (settings.evaluate_every or settings.keep_best) and not held:
+        raise ConfigError(
+            "evaluate_every needs held-out rows and there are none",
+            hint="give --heldout FILE or set heldout_share, 0.1 say",
+        )
     start_digest = None if start is None else adapter_digest(start)
-    source = resolve_model(model, progress=progress) if isinstance(model, str) else model
-    tokenizer = load_tokenizer(source)
-    limit = _longest(source, settings.max_length)
-    pairs, held_pairs = (
-        encode_examples(
-            tokenizer, part, max_length=limit, overlong=settings.overlong, soft=loss.soft
-        )
-        for part in (examples, held)
+    loaded = model if isinstance(model, Policy) else None
+    if isinstance(model, str):
+        source = resolve_model(model, progress=progress)
+    else:
+        source = model.source if isinstance(model, Policy) else model
+    tokenizer = loaded.tokenizer if loaded else load_tokenizer(source)
+    limit = _longest(source, loaded, settings.max_length)
+    rows, held_rows = (
+        _encoded(tokenizer, part, objective, settings, limit) for part in (training, held)
     )
-    if not pairs.rows:
-        counts = ", ".join(f"{n} {reason}" for reason, n in pairs.dropped.items())
+    if not rows.rows:
+        counts = ", ".join(f"{n} {reason}" for reason, n in rows.dropped.items())
         raise DataError(
-            f"there is nothing to train on: all {len(examples)} rows were dropped ({counts})",
-            hint="identical answers teach nothing; overlong pairs need a larger max_length",
+            f"there is nothing to train on: all {len(training)} rows were dropped ({counts})",
+            hint="identical answers teach nothing; overlong rows need a larger max_length",
         )
-    return Plan(
+    reference = None
+    if objective.needs_reference:
+        reference = find_reference(settings.reference, source, start, tokenizer, progress=progress)
+    plan = Plan(
         source=source,
         settings=settings,
-        loss=loss,
-        pairs=pairs,
-        heldout=held_pairs,
-        batches=micro_batches(pairs.rows, settings.pairs_at_once),
+        objective=objective,
+        rows=rows,
+        heldout=held_rows,
         start=start,
         start_digest=start_digest,
-        run=_run_digest(source, start_digest, pairs, held_pairs, settings),
+        reference=reference,
+        data_facts=data_facts(training),
+        loaded=loaded,
+        run="",
         out=out,
     )
+    return replace(plan, run=_run_digest(plan))
 
 
-def _run_digest(
-    source: ModelSource,
-    start_digest: str | None,
-    pairs: Pairs,
-    heldout: Pairs,
-    settings: TrainSettings,
-) -> str:
+def _encoded(
+    tokenizer: Any, rows: Any, objective: Objective, settings: TrainSettings, limit: int
+) -> Rows:
+    hard = [term.loss for term in objective.terms if term.loss.hard]
+    if hard and settings.labels == "soft":
+        soft = next((row for row in rows if 0 < row.p < 1), None)
+        if soft is not None:
+            raise ConfigError(
+                f"loss {hard[0].name} takes no soft label, and row {soft.id} has p = {soft.p:g}: "
+                f"{hard[0].hard}",
+                hint="set labels=hard to take the likelier side as certain, or choose a loss "
+                "with a soft form (docs/losses.md)",
+            )
+    encoded = encode_rows(
+        tokenizer,
+        rows,
+        max_length=limit,
+        overlong=settings.overlong,
+        hard_labels=settings.labels == "hard",
+    )
+    return with_mismatches(encoded, limit) if objective.needs_mismatch else encoded
+
+
+def with_mismatches(rows: Rows, limit: int) -> Rows:
+    """Every row with the answer of another as second branch, cut to ``limit`` tokens with the
+    prompt: what KTO estimates its z0 from (arXiv 2402.01306, section 4.1).
+
+    Who lends to whom depends on the rows alone, so the reference log-probs can be kept.
+    """
+    if len(rows.rows) == 1:
+        raise DataError(
+            "one row is not enough: the loss compares each answer with another row's",
+            hint="give at least two rows, or choose a paired loss",
+        )
+    order = sorted(range(len(rows.rows)), key=lambda i: rows.rows[i].id)
+    lent = {i: rows.rows[order[k - 1]] for k, i in enumerate(order)}
+    mixed = [
+        replace(row, tree=_lend(row.tree, lent[i].tree, limit)) for i, row in enumerate(rows.rows)
+    ]
+    return replace(rows, rows=tuple(mixed))
+
+
+def _lend(tree: Tree, other: Tree, limit: int) -> Tree:
+    room = max(1, limit - len(tree.prompt))
+    answer = other.branches[0]
+    cut = Branch(answer.ids[:room], answer.scored[:room])
+    return Tree(tree.prompt, (tree.branches[0], cut))
+
+
+def _run_digest(plan: Plan) -> str:
+    settings = plan.settings.model_dump(mode="json", exclude=WITHOUT_EFFECT)
     return content_id(
         {
-            "model": source.digest,
-            "start": start_digest,
-            "pairs": pairs.digest(),
-            "heldout": heldout.digest(),
-            # How often a checkpoint is written changes no result.
-            "settings": settings.model_dump(mode="json", exclude={"checkpoint_every"}),
+            "model": plan.source.digest,
+            "start": plan.start_digest,
+            "reference": plan.reference.digest if plan.reference else None,
+            "rows": plan.rows.digest(),
+            "heldout": plan.heldout.digest(),
+            "settings": settings,
+            "constraints": [c.__qualname__ for c in plan.objective.constraints],
             "torch": torch.__version__,
         }
     )
 
 
-def _longest(source: ModelSource, wanted: int) -> int:
+def _longest(source: ModelSource, loaded: Policy | None, wanted: int) -> int:
     """``max_length``, or the model's own context where that is shorter."""
-    limit = read_json(source.path / "config.json").get("max_position_embeddings")
+    config = loaded.model.config.to_dict() if loaded else read_json(source.path / "config.json")
+    limit = config.get("max_position_embeddings")
     return min(wanted, limit) if isinstance(limit, int) else wanted

@@ -1,42 +1,41 @@
-"""What a training run says of itself: a line of metrics a step, a result, a manifest."""
+"""What a training run says of itself: a result, and a manifest that is written last of all."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from prefkit.core.files import read_json, write_json, write_text
-from prefkit.policy.load import adapter_digest
+from prefkit.core.files import read_json, write_json
+from prefkit.core.ids import content_id
+from prefkit.policy.cache import files_digest
+from prefkit.policy.layout import Layout
+from prefkit.policy.load import ADAPTER_CONFIG, adapter_digest
+from prefkit.training.monitor import Monitor
 from prefkit.training.plan import Plan
-from prefkit.training.rows import PairRow
 
 MANIFEST = "train.json"
-METRICS = "metrics.jsonl"
-ADAPTER = "adapter"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
     """What a run came to.
 
-    first_loss, last_loss: of the first and last step, means by weight. ln2_gap: |first loss −
-    ln 2|, None where the start is not the reference. reward_accuracy: part of the pairs of the
-    last epoch, as they were trained on, with p ≠ 0.5 whose log-ratio agrees with p (a zero counts
-    half); heldout_accuracy: the same of the held-out pairs at the end; None without such pairs.
-    resumed_from: the step a killed run went on from, else None. seconds: of this process.
+    folder: OUT/adapter or OUT/model; digest names its weights. first_loss, last_loss: of the first
+    and last step. ln2_gap: |first loss − ln 2| of a sigmoid run that starts at its reference, else
+    None. reward_accuracy: over the last epoch, as trained on; heldout_accuracy, heldout_loss: of
+    the held-out rows at the last evaluation; None without such rows. alarms: what was told on the
+    way. resumed_from: the step a killed run went on from, else None. seconds: of this process.
+    tokens_per_second: as if every answer had fed its own prompt.
     """
 
-    adapter: Path
+    folder: Path
     run: str
-    adapter_digest: str
+    digest: str
     model_digest: str
+    reference: str | None
+    layout: str
     steps: int
     n_rows: int
     dropped: dict[str, int]
@@ -46,27 +45,45 @@ class TrainResult:
     ln2_gap: float | None
     reward_accuracy: float | None
     heldout_accuracy: float | None
+    heldout_loss: float | None
     n_heldout: int
+    best_step: int | None
+    alarms: tuple[str, ...]
     tokens_per_second: float | None
     seconds: float
     resumed_from: int | None
 
+    @property
+    def adapter(self) -> Path | None:
+        """The adapter's folder, None where all weights were trained."""
+        return self.folder if (self.folder / ADAPTER_CONFIG).is_file() else None
+
     def to_json(self) -> dict[str, Any]:
         """As ``--json`` prints it."""
-        return {**asdict(self), "adapter": str(self.adapter)}
+        value = {**asdict(self), "folder": str(self.folder), "alarms": list(self.alarms)}
+        return value | {"adapter": str(self.adapter) if self.adapter else None}
+
+
+def weights_digest(folder: Path) -> str:
+    """Digest of what was written: an adapter's weights and configuration, or a model's."""
+    if (folder / ADAPTER_CONFIG).is_file():
+        return adapter_digest(folder)
+    return files_digest(folder, [*folder.glob("*.safetensors"), folder / "config.json"])
 
 
 def finished(plan: Plan) -> TrainResult | None:
     """The result of an earlier run of exactly this plan in ``plan.out``, None if there is none."""
-    manifest, adapter = plan.out / MANIFEST, plan.out / ADAPTER
-    if not manifest.is_file() or not adapter.is_dir():
+    manifest = plan.out / MANIFEST
+    if not manifest.is_file():
         return None
     stored = read_json(manifest)
     if stored.get("run") != plan.run:
         return None
-    if stored["result"]["adapter_digest"] != adapter_digest(adapter):
+    folder = plan.out / stored["result"]["folder"]
+    if not folder.is_dir() or stored["result"]["digest"] != weights_digest(folder):
         return None
-    return TrainResult(**{**stored["result"], "adapter": adapter})
+    alarms = tuple(stored["result"]["alarms"])
+    return TrainResult(**{**stored["result"], "folder": folder, "alarms": alarms})
 
 
 def write_manifest(plan: Plan, result: TrainResult) -> None:
@@ -84,87 +101,54 @@ def write_manifest(plan: Plan, result: TrainResult) -> None:
             "run": plan.run,
             "model": model,
             "start_adapter": plan.start_digest,
-            "data": plan.pairs.digest(),
+            "data": content_id([plan.rows.digest(), plan.heldout.digest()]),
             "settings": plan.settings.model_dump(mode="json"),
-            "result": {**asdict(result), "adapter": ADAPTER},
+            "result": {**asdict(result), "folder": result.folder.name},
         },
     )
 
 
 def make_result(
     plan: Plan,
-    metrics: Sequence[dict[str, Any]],
+    monitor: Monitor,
+    folder: Path,
     *,
-    heldout: tuple[float | None, int],
+    layout: Layout,
+    best_step: int | None,
     seconds: float,
     resumed_from: int | None,
 ) -> TrainResult:
-    """The result of a run whose adapter is written; ``metrics`` has a line for every step."""
-    adapter = plan.out / ADAPTER
-    fresh = metrics[resumed_from or 0 :]
+    """The result of a run whose weights are written; the monitor has a line for every step."""
+    lines, evaluations = monitor.lines, monitor.evaluations
+    fresh = lines[resumed_from or 0 :]
     spent = sum(line["seconds"] for line in fresh)
-    ln2 = plan.starts_at_reference and plan.loss.name == "sigmoid"
-    last_epoch = metrics[-plan.steps_per_epoch :]
-    seen = [line["reward_accuracy"] for line in last_epoch if line["reward_accuracy"] is not None]
+    tokens = sum(line["n_tokens_equivalent"] for line in fresh)
+    sigmoid = [term.loss.name for term in plan.objective.terms] == ["sigmoid"]
+    ln2 = sigmoid and plan.starts_at_reference
+    seen = [line.get("reward_accuracy") for line in lines[-plan.steps_per_epoch :]]
+    known = [value for value in seen if value is not None]
+    last = evaluations[-1] if evaluations else {}
     return TrainResult(
-        adapter=adapter,
+        folder=folder,
         run=plan.run,
-        adapter_digest=adapter_digest(adapter),
+        digest=weights_digest(folder),
         model_digest=plan.source.digest,
-        steps=plan.total_steps,
-        n_rows=len(plan.pairs.rows),
-        dropped=plan.pairs.dropped,
-        n_truncated=plan.pairs.n_truncated,
-        first_loss=metrics[0]["loss"],
-        last_loss=metrics[-1]["loss"],
-        ln2_gap=abs(metrics[0]["loss"] - math.log(2)) if ln2 else None,
-        reward_accuracy=sum(seen) / len(seen) if seen else None,
-        heldout_accuracy=heldout[0],
-        n_heldout=heldout[1],
-        tokens_per_second=sum(line["n_tokens"] for line in fresh) / spent if spent else None,
+        reference=plan.reference.describe() if plan.reference else None,
+        layout=f"{layout.kind}: {layout.reason}",
+        steps=len(lines),
+        n_rows=len(plan.rows.rows),
+        dropped=plan.rows.dropped,
+        n_truncated=plan.rows.n_truncated,
+        first_loss=lines[0]["loss"],
+        last_loss=lines[-1]["loss"],
+        ln2_gap=abs(lines[0]["loss"] - math.log(2)) if ln2 else None,
+        reward_accuracy=sum(known) / len(known) if known else None,
+        heldout_accuracy=last.get("reward_accuracy"),
+        heldout_loss=last.get("loss"),
+        n_heldout=len(plan.heldout.rows),
+        best_step=best_step,
+        alarms=tuple(str(alarm) for alarm in monitor.alarms),
+        tokens_per_second=tokens / spent if spent else None,
         seconds=round(seconds, 3),
         resumed_from=resumed_from,
     )
-
-
-def metrics_line(
-    rows: Sequence[PairRow], table: Tensor, *, step: int, beta: float, **rest: float
-) -> dict[str, Any]:
-    """One step's metrics. table: (rows, 5) of loss, two log-ratios, two log-probs."""
-    weight = torch.tensor([row.weight for row in rows])
-    loss, chosen, rejected, chosen_logp, rejected_logp = table.unbind(1)
-    accuracy, _ = agreement(chosen - rejected, [row.p for row in rows])
-    return {
-        "step": step,
-        "loss": float(loss @ weight / weight.sum()),
-        "reward_accuracy": accuracy,
-        "reward_margin": beta * float((chosen - rejected).mean()),
-        "chosen_reward": beta * float(chosen.mean()),
-        "rejected_reward": beta * float(rejected.mean()),
-        "chosen_logp": float(chosen_logp.mean()),
-        "rejected_logp": float(rejected_logp.mean()),
-        "n_pairs": len(rows),
-        "n_tokens": sum(len(row.chosen.ids) + len(row.rejected.ids) for row in rows),
-        **rest,
-    }
-
-
-def agreement(delta: Tensor, p: Sequence[float]) -> tuple[float | None, int]:
-    """Part of the rows with p ≠ 0.5 where sign(delta) says what p says; a zero counts half."""
-    judged = [(d, q) for d, q in zip(delta.tolist(), p, strict=True) if q != 0.5]
-    if not judged:
-        return None, 0
-    right = sum(0.5 if d == 0 else float((d > 0) == (q > 0.5)) for d, q in judged)
-    return right / len(judged), len(judged)
-
-
-def kept_metrics(path: Path, done: int) -> list[dict[str, Any]]:
-    """The lines of the first ``done`` steps; the file is cut to them.
-
-    A killed run may have logged steps past its last checkpoint; they are done again.
-    """
-    lines: list[str] = []
-    if done and path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines()[:done]
-    write_text(path, "".join(line + "\n" for line in lines))
-    return [json.loads(line) for line in lines]

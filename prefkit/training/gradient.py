@@ -1,0 +1,318 @@
+"""One optimiser step's gradient: packs forward and backward, until the masters hold all of it.
+
+The step's rows are split into packs to fit in memory; the objective's totals cover the whole step,
+so the sum over packs is the gradient of one loss. A loss that couples rows needs every row's
+log-probs before any gradient: they are collected in a first pass without gradient, the loss is
+differentiated with respect to them, and a second pass carries that to the parameters (gradient
+caching: Gao et al. 2021, arXiv 2101.06983, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prefkit.core.errors import EnvironmentFault
+from prefkit.policy.layout import Layout, plan_packs
+from prefkit.policy.logp_store import Floats
+from prefkit.policy.logps import TokenLogps
+from prefkit.policy.trees import Tree
+from prefkit.training.facts import RowFacts
+from prefkit.training.masters import Masters
+from prefkit.training.objective import Objective, Scored, Totals
+from prefkit.training.packs import Pack, halved, make_pack, size_of
+from prefkit.training.ranks import Ranks
+from prefkit.training.rows import Row
+
+ScoreFunction = Callable[..., TokenLogps]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """What a pack came to, on the device.
+
+    share: (), its part of the step's loss; values: (rows,) losses; policy, reference: (rows, n)
+    sums; entropy: (), its sum over the scored tokens, or None; n_fed: tokens that went through
+    the model.
+    """
+
+    rows: tuple[Row, ...]
+    share: Tensor
+    values: Tensor
+    policy: Tensor
+    reference: Tensor | None
+    entropy: Tensor | None
+    n_fed: int
+
+    def to_host(self) -> HostTable:
+        """The same as numpy: the one wait for the device of a step that is logged."""
+        n_tokens = [[branch.n_scored for branch in row.tree.branches] for row in self.rows]
+        return HostTable(
+            ids=[row.id for row in self.rows],
+            p=[row.p for row in self.rows],
+            weight=[row.weight for row in self.rows],
+            n_tokens=n_tokens,
+            share=float(self.share),
+            values=self.values.cpu().numpy(),
+            policy=self.policy.cpu().numpy(),
+            reference=None if self.reference is None else self.reference.cpu().numpy(),
+            entropy=None if self.entropy is None else float(self.entropy),
+            n_fed=self.n_fed,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostTable:
+    """A Table copied from the device; small enough to be sent between ranks."""
+
+    ids: list[str]
+    p: list[float]
+    weight: list[float]
+    n_tokens: list[list[int]]
+    share: float
+    values: Floats
+    policy: Floats
+    reference: Floats | None
+    entropy: float | None
+    n_fed: int
+
+
+def row_facts(tables: Sequence[HostTable], objective: Objective) -> RowFacts:
+    """The rows of several tables as the monitor reads them."""
+    width = max(table.policy.shape[1] for table in tables)
+
+    def joined(parts: Sequence[Floats]) -> Floats:
+        wide = [np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts]
+        return np.concatenate(wide)
+
+    counts = [row + [0] * (width - len(row)) for table in tables for row in table.n_tokens]
+    references = [table.reference for table in tables if table.reference is not None]
+    entropies = [table.entropy for table in tables if table.entropy is not None]
+    n_tokens = np.asarray(counts)
+    return RowFacts(
+        ids=[id_ for table in tables for id_ in table.ids],
+        target=objective.target,
+        p=np.asarray([p for table in tables for p in table.p]),
+        weight=np.asarray([w for table in tables for w in table.weight]),
+        values=np.concatenate([table.values for table in tables]),
+        policy=joined([table.policy for table in tables]),
+        reference=joined(references) if references else None,
+        n_tokens=n_tokens,
+        beta=objective.beta,
+        per_token=objective.per_token,
+        entropy=sum(entropies) / max(1, int(n_tokens.sum())) if entropies else None,
+    )
+
+
+class Gradient:
+    """Turns rows into gradients in ``masters``.
+
+    score: ``Scorer``, or what wraps it. reference: log-probs by key, or a function that scores
+    trees in the step (ema). budget: tokens of a pack; it shrinks when memory runs out.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        score: ScoreFunction,
+        masters: Masters,
+        *,
+        layout: Layout,
+        budget: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        reference: Mapping[bytes, Floats] | Callable[[Sequence[Tree]], Mapping[bytes, Floats]],
+        ranks: Ranks,
+    ) -> None:
+        self.objective, self.score, self.masters = objective, score, masters
+        self.layout, self.budget = layout, budget
+        self.device, self.dtype = device, dtype
+        self.reference, self.ranks = reference, ranks
+        self.scale = 1.0
+        self.statistics = False
+
+    def collect(self, rows: Sequence[Row]) -> list[Table]:
+        """Gather the gradient of a step over ``rows`` (all ranks'); the tables of this rank."""
+        totals = Totals.of(rows)
+        self.masters.zero()
+        packs = self.packs(rows)
+        coupled = self.objective.couples_rows and (len(packs) > 1 or self.ranks.world > 1)
+        upstream = self._first_pass(rows, packs, totals) if coupled else None
+        tables: list[Table] = []
+        for members, counts in packs:
+            tables += self._survive(rows, members, totals, upstream, counts=counts)
+        return tables
+
+    def packs(self, rows: Sequence[Row]) -> list[tuple[list[int], bool]]:
+        """This rank's packs as indices into ``rows``, and whether each counts.
+
+        Every rank runs as many packs, as sharded layers need; one that has fewer repeats the last
+        one, which then counts for nothing.
+        """
+        groups = plan_packs([size_of(row.tree, self.layout) for row in rows], self.budget)
+        mine = [(group, True) for group in groups[self.ranks.rank :: self.ranks.world]]
+        turns = -(-len(groups) // self.ranks.world)
+        return mine + [(groups[-1], False)] * (turns - len(mine))
+
+    def _survive(
+        self,
+        rows: Sequence[Row],
+        members: list[int],
+        totals: Totals,
+        upstream: _Upstream | None,
+        *,
+        counts: bool,
+    ) -> list[Table]:
+        """One pack; where memory runs out, its halves, with the same gradient."""
+        try:
+            table = self._backward(rows, members, totals, upstream, counts=counts)
+        except torch.OutOfMemoryError:
+            pass  # handled below, where the traceback no longer holds the pack's tensors
+        else:
+            self.masters.gather(1.0 / self.scale)
+            return [table] if counts else []
+        self.masters.drop()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        tokens = sum(size_of(rows[i].tree, self.layout) for i in members)
+        self.budget = max(1, min(self.budget, tokens) // 2)
+        if len(members) == 1 or self.ranks.world > 1:
+            raise _out_of_memory(rows[members[0]], tokens, self.budget, self.ranks)
+        halves = halved(members)
+        if self.objective.couples_rows and upstream is None:
+            # All rows were in this pack; now none of the parts sees all of them.
+            upstream = self._first_pass(rows, [(half, True) for half in halves], totals)
+        tables: list[Table] = []
+        for half in halves:
+            tables += self._survive(rows, half, totals, upstream, counts=counts)
+        return tables
+
+    def _backward(
+        self,
+        rows: Sequence[Row],
+        members: list[int],
+        totals: Totals,
+        upstream: _Upstream | None,
+        *,
+        counts: bool,
+    ) -> Table:
+        """Backward of one pack into the live gradients."""
+        chosen = [rows[i] for i in members]
+        tokens, scored = self._scored(chosen)
+        if upstream is None:
+            root, values = self.objective.share(scored, totals)
+            share = root.detach()
+        else:
+            root = (scored.logps.policy * upstream.gradient[members]).sum()
+            values = upstream.values[members]
+            share = upstream.share * (len(members) / len(rows))
+        (root * (self.scale if counts else 0.0)).backward()
+        return Table(
+            rows=tuple(chosen),
+            share=share,
+            values=values.detach(),
+            policy=scored.logps.policy.detach(),
+            reference=scored.logps.reference,
+            entropy=None if tokens.entropy is None else tokens.entropy.sum(),
+            n_fed=sum(size_of(row.tree, self.layout) for row in chosen),
+        )
+
+    def _scored(self, rows: Sequence[Row]) -> tuple[TokenLogps, Scored]:
+        pack = self.make_pack(rows)
+        tokens = self.score(pack.trees, statistics=self.statistics or self.objective.wpo)
+        return tokens, self.objective.scored(pack, tokens)
+
+    def make_pack(self, rows: Sequence[Row]) -> Pack:
+        """The pack of ``rows`` with their reference log-probs."""
+        reference = None
+        if self.objective.needs_reference:
+            known = self.reference
+            reference = known([row.tree for row in rows]) if callable(known) else known
+        return make_pack(rows, device=self.device, dtype=self.dtype, reference=reference)
+
+    def _first_pass(
+        self, rows: Sequence[Row], packs: list[tuple[list[int], bool]], totals: Totals
+    ) -> _Upstream:
+        """The loss of the whole step and its gradient with respect to the policy's sums."""
+        pack, policy, wpo = self._all_sums(rows, packs)
+        leaf = policy.requires_grad_(True)
+        share, values = self.objective.share(self.objective.rescored(pack, leaf, wpo), totals)
+        (gradient,) = torch.autograd.grad(share, leaf)
+        return _Upstream(gradient, share.detach(), values)
+
+    @torch.no_grad()
+    def evaluate(self, rows: Sequence[Row]) -> tuple[float, Table]:
+        """The loss over ``rows`` (all ranks') as one step's, and their table; no gradient."""
+        pack, policy, wpo = self._all_sums(rows, self.packs(rows))
+        scored = self.objective.rescored(pack, policy, wpo)
+        share, values = self.objective.share(scored, Totals.of(rows))
+        table = Table(tuple(rows), share, values, policy, scored.logps.reference, None, 0)
+        return float(share), table
+
+    @torch.no_grad()
+    def _all_sums(
+        self, rows: Sequence[Row], packs: list[tuple[list[int], bool]]
+    ) -> tuple[Pack, Tensor, Tensor | None]:
+        """All rows as one pack of labels, the policy's sums (rows, n), WPO weights (rows,)."""
+        known: dict[int, tuple[list[float], float]] = {}
+        waiting = [members for members, _ in packs]
+        while waiting:
+            members = waiting.pop()
+            scored = self._score_or_split(rows, members, waiting)
+            if scored is None:
+                continue
+            policy = scored.logps.policy.tolist()
+            weights = [1.0] * len(members) if scored.wpo is None else scored.wpo.tolist()
+            known.update(zip(members, zip(policy, weights, strict=True), strict=True))
+        for part in self.ranks.gather(known):
+            known.update(part)
+        pack = self.make_pack(rows)
+        width = pack.n_tokens.shape[1]
+        sums = [known[i][0] + [0.0] * (width - len(known[i][0])) for i in range(len(rows))]
+        wpo = None
+        if self.objective.wpo:
+            wpo = self._tensor([known[i][1] for i in range(len(rows))])
+        return pack, self._tensor(sums), wpo
+
+    def _score_or_split(
+        self, rows: Sequence[Row], members: list[int], waiting: list[list[int]]
+    ) -> Scored | None:
+        """The pack scored; None where memory ran out and its halves are now waiting."""
+        try:
+            return self._scored([rows[i] for i in members])[1]
+        except torch.OutOfMemoryError:
+            if len(members) == 1 or self.ranks.world > 1:
+                raise
+        torch.cuda.empty_cache()
+        waiting += halved(members)
+        return None
+
+    def _tensor(self, values: Sequence[object]) -> Tensor:
+        return torch.tensor(values, dtype=self.dtype, device=self.device)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Upstream:
+    """gradient: (rows, n), d(step's loss) / d(policy's sums). share: (), the step's loss. values:
+    (rows,) losses."""
+
+    gradient: Tensor
+    share: Tensor
+    values: Tensor
+
+
+def _out_of_memory(row: Row, tokens: int, budget: int, ranks: Ranks) -> EnvironmentFault:
+    if ranks.world > 1:
+        return EnvironmentFault(
+            f"rank {ranks.rank}: not enough memory for a pack of {tokens} tokens",
+            hint=f"start again with --set tokens_at_once={budget}; it goes on from the last "
+            "checkpoint",
+        )
+    return EnvironmentFault(
+        f"row {row.id}: not enough memory for its {tokens} tokens alone",
+        hint="lower max_length, set activation_checkpointing=true, or choose a smaller model",
+    )

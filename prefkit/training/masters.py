@@ -1,0 +1,82 @@
+"""The trainable parameters as the optimiser sees them: fp32 values and the gradient of a step.
+
+The model computes with its own precision; gradients of packs add up here in fp32, and a pack that
+fails in the middle leaves no trace. A parameter that is fp32 or fp64 already is its own master.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Masters:
+    """``values``: name → fp32 (or fp64) master of every parameter that requires a gradient."""
+
+    def __init__(self, model: Any) -> None:
+        self._live = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self.values: dict[str, Tensor] = {
+            name: p if _exact(p) else p.detach().to(torch.float32) for name, p in self._live.items()
+        }
+        self._sums: dict[str, Tensor] = {}
+
+    def gather(self, factor: float = 1.0) -> None:
+        """Add the live gradients, times ``factor``, to the step's; the live ones are gone."""
+        for name, parameter in self._live.items():
+            if parameter.grad is None:
+                continue
+            gradient = parameter.grad.to(self.values[name].dtype)
+            parameter.grad = None
+            if factor != 1.0:
+                gradient = gradient * factor
+            if name in self._sums:
+                self._sums[name].add_(gradient)
+            else:
+                self._sums[name] = gradient
+
+    def drop(self) -> None:
+        """Forget the live gradients: those of a pack that was not finished."""
+        for parameter in self._live.values():
+            parameter.grad = None
+
+    def zero(self) -> None:
+        """Forget the gradients of the step."""
+        self.drop()
+        self._sums.clear()
+        for master in self.values.values():
+            master.grad = None
+
+    def gradients(self) -> list[Tensor]:
+        """The step's gradients in the order of ``values``, zeros where there is none: what ranks
+        add up and what is clipped, in place."""
+        for name, master in self.values.items():
+            if name not in self._sums:
+                self._sums[name] = torch.zeros_like(master)
+        return [self._sums[name] for name in self.values]
+
+    def offer(self) -> list[Tensor]:
+        """Hand the step's gradients to the optimiser; the masters."""
+        for master, gradient in zip(self.values.values(), self.gradients(), strict=True):
+            master.grad = gradient
+        return list(self.values.values())
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Copy the masters into the model, rounded to its precision."""
+        for name, parameter in self._live.items():
+            if self.values[name] is not parameter:
+                parameter.copy_(self.values[name])
+
+    @torch.no_grad()
+    def load(self, values: Mapping[str, Tensor]) -> None:
+        """Take over saved masters."""
+        for name, master in self.values.items():
+            master.copy_(values[name])
+        self.publish()
+
+
+def _exact(parameter: Tensor) -> bool:
+    return parameter.dtype in (torch.float32, torch.float64)

@@ -1,0 +1,71 @@
+"""Answers that the policy gives while it is being trained: to be read, and to estimate the KL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from prefkit.policy.logps import TokenLogps
+from prefkit.policy.trees import Branch, Tree
+from prefkit.training.facts import SampledAnswers
+
+MAX_TOKENS = 64
+
+Score = Callable[[Sequence[Tree]], TokenLogps]
+
+
+def sample_answers(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[NDArray[np.int32]],
+    *,
+    seed: int,
+    policy: Score,
+    reference: Score | None,
+) -> SampledAnswers:
+    """One answer a prompt, drawn at temperature 1 from the whole vocabulary, at most 64 tokens.
+
+    policy, reference: what gives the log-probs of trees; without a reference no KL can be told.
+    The global random generators stay as they are.
+    """
+    answers = [_sample(model, tokenizer, prompt, seed + i) for i, prompt in enumerate(prompts)]
+    texts = [tokenizer.decode(answer, skip_special_tokens=True) for answer in answers]
+    asked = [tokenizer.decode(prompt, skip_special_tokens=True) for prompt in prompts]
+    if reference is None:
+        return SampledAnswers(asked, texts)
+    trees = [
+        Tree(prompt, (Branch(answer, np.ones(len(answer), dtype=np.bool_)),))
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    ours = [policy([tree]).values for tree in trees]
+    theirs = [reference([tree]).values for tree in trees]
+    lengths = [len(answer) for answer in answers]
+    return SampledAnswers(
+        asked,
+        texts,
+        policy=torch.cat(ours).cpu().numpy(),
+        reference=torch.cat(theirs).cpu().numpy(),
+        answer=np.repeat(np.arange(len(answers)), lengths),
+    )
+
+
+def _sample(model: Any, tokenizer: Any, prompt: NDArray[np.int32], seed: int) -> NDArray[np.int32]:
+    ids = torch.tensor(prompt, dtype=torch.long, device=model.device)[None]
+    on_gpu = [model.device] if model.device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices=on_gpu):
+        torch.manual_seed(seed)
+        found = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=MAX_TOKENS,
+            pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id or 0,
+        )
+    return found[0, ids.shape[1] :].cpu().numpy().astype(np.int32)

@@ -1,0 +1,50 @@
+"""The model as the loop calls it: trees in, log-probs (or rewards) out, as one torch module.
+
+A module, because a wrapper that shards parameters (FSDP2) has to see one forward call from the
+embeddings to the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from prefkit.policy.layout import Layout
+from prefkit.policy.logps import TokenLogps, answer_states, tree_logps
+from prefkit.policy.trees import Tree
+
+
+class Scorer(nn.Module):
+    """A language model, or with ``rewards`` a reward model, over packs of trees."""
+
+    def __init__(self, model: Any, layout: Layout, *, rewards: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.layout = layout
+        self.rewards = rewards
+
+    def forward(self, trees: Sequence[Tree], *, statistics: bool = False) -> TokenLogps:
+        """Log-probs of every scored token; a reward model's rewards, one a branch.
+
+        Rewards come as the ``values`` of a TokenLogps whose every answer has one entry.
+        """
+        if not self.rewards:
+            return tree_logps(self.model, trees, layout=self.layout, statistics=statistics)
+        states = answer_states(self.model, trees, layout=self.layout)
+        values = reward_head(self.model)(states).squeeze(-1).float()
+        answer = torch.arange(len(values), device=values.device)
+        return TokenLogps(values, answer, len(values), None, None)
+
+
+def reward_head(model: Any) -> nn.Module:
+    """The layer (H → 1) that transformers' sequence classifiers call ``score``."""
+    causal = model.get_base_model() if hasattr(model, "peft_config") else model
+    return causal.score
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Let the backward pass compute activations again instead of keeping them."""
+    model.gradient_checkpointing_enable({"use_reentrant": False})

@@ -1,0 +1,256 @@
+"""A step's gradient is one number whatever it is computed from: packs, layouts, order, memory."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from prefkit.core.errors import EnvironmentFault, TrainingError
+from prefkit.core.records import Message, Prompt, TrainRow
+from prefkit.policy.layout import Layout
+from prefkit.policy.load import load_policy
+from prefkit.policy.logp_store import logp_keys
+from prefkit.policy.resolve import resolve_model
+from prefkit.policy.trees import Tree
+from prefkit.training.adapter import prepare_model
+from prefkit.training.gradient import Gradient
+from prefkit.training.losses import losses
+from prefkit.training.masters import Masters
+from prefkit.training.objective import make_objective
+from prefkit.training.packs import size_of
+from prefkit.training.plan import with_mismatches
+from prefkit.training.ranks import Ranks
+from prefkit.training.rows import encode_rows
+from prefkit.training.scorer import Scorer, checkpoint_activations
+from prefkit.training.settings import TrainSettings
+
+TREE = Layout("tree", "sdpa", "test")
+PADDED = Layout("padded", "sdpa", "test")
+EVERYTHING = 100_000
+WORDS = ("fox", "dog", "sea", "sun", "moon", "quick", "lazy", "brown", "short")
+LANGUAGE = [name for name in losses.names() if not losses.get(name).rewards]
+
+
+def answer(rng):
+    return (Message.of("assistant", " ".join(rng.choices(WORDS, k=rng.randint(1, 8)))),)
+
+
+def train_rows(target, n=7):
+    rng = random.Random(3)
+    found = []
+    for index in range(n):
+        prompt = Prompt.make([Message.of("user", " ".join(rng.choices(WORDS, k=1 + index)))])
+        count = {"pair": 2, "ranking": rng.randint(2, 4)}.get(target, 1)
+        p = {"pair": rng.choice([0.5, 0.7, 1.0]), "unpaired": float(index % 2)}.get(target, 1.0)
+        answers = tuple(answer(rng) for _ in range(count))
+        weight = rng.choice([0.5, 1.0, 2.0])
+        found.append(TrainRow(f"row-{index}", prompt, answers, target, p=p, weight=weight))
+    return found
+
+
+class Bench:
+    """A tiny fp64 model with a perturbed reference, and gradients of it on demand."""
+
+    def __init__(self, folder):
+        self.policy = load_policy(resolve_model(str(folder)), dtype="float64", device="cpu")
+        self.settings = TrainSettings(dtype="float64", device="cpu")
+        self.model = prepare_model(self.policy, self.settings, None, 1)
+        generator = torch.Generator().manual_seed(2)
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                # B = 0 would hide half of the gradient.
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.data.add_(0.05 * noise)
+        self.masters = Masters(self.model)
+
+    def rows(self, rows, **changes):
+        encoded = encode_rows(
+            self.policy.tokenizer, rows, max_length=256, overlong="answers", hard_labels=False
+        )
+        return encoded
+
+    def gradient(self, settings, rows, *, layout=TREE, budget=EVERYTHING, score=None):
+        scorer = Scorer(self.model, layout)
+        gradient = Gradient(
+            make_objective(settings),
+            score or scorer,
+            self.masters,
+            layout=layout,
+            budget=budget,
+            device=torch.device("cpu"),
+            dtype=torch.float64,
+            reference=perturbed(rows),
+            ranks=Ranks(),
+        )
+        tables = gradient.collect(rows)
+        flat = torch.cat([g.reshape(-1) for g in self.masters.gradients()]).clone()
+        loss = sum(float(table.share) for table in tables)
+        return loss, flat, gradient
+
+
+def perturbed(rows):
+    """Log-probs of a reference that is not the policy, from the tokens alone."""
+    known = {}
+    for row in rows:
+        for key, branch in zip(logp_keys(row.tree), row.tree.branches, strict=True):
+            generator = torch.Generator().manual_seed(int.from_bytes(key[:4], "little"))
+            noise = torch.rand(branch.n_scored, generator=generator, dtype=torch.float64)
+            known[key] = (-3 - noise).numpy()
+    return known
+
+
+@pytest.fixture(scope="module")
+def bench(tiny_model_dir):
+    return Bench(tiny_model_dir)
+
+
+def loss_settings(name, **changes):
+    return TrainSettings(
+        loss=name, dtype="float64", device="cpu", labels="soft", **changes
+    )
+
+
+def rows_for(bench, name):
+    loss = losses.get(name)
+    rows = train_rows(loss.target)
+    if loss.hard:
+        rows = [replace(row, p=1.0) if 0 < row.p < 1 else row for row in rows]
+    encoded = bench.rows(rows)
+    if loss.needs_mismatch:
+        encoded = with_mismatches(encoded, 256)
+    return list(encoded.rows)
+
+
+# Llama's norms compute in fp32 whatever the model's precision, so fp64 ends at about 1e-8.
+def close(one, other, rel=1e-6):
+    torch.testing.assert_close(one, other, rtol=rel, atol=rel * float(one.abs().max()))
+
+
+@pytest.mark.parametrize("name", LANGUAGE)
+def test_packs_layout_and_order_change_no_gradient(bench, name):
+    rows = rows_for(bench, name)
+    settings = loss_settings(name)
+    loss, whole, _ = bench.gradient(settings, rows)
+    assert float(whole.abs().max()) > 0
+    for changed in (
+        {"budget": max(size_of(row.tree, TREE) for row in rows)},
+        {"budget": 1},
+        {"layout": PADDED},
+        {"layout": PADDED, "budget": 150},
+    ):
+        other_loss, other, _ = bench.gradient(settings, rows, **changed)
+        assert other_loss == pytest.approx(loss, rel=1e-7)
+        close(whole, other)
+    shuffled = list(rows)
+    random.Random(1).shuffle(shuffled)
+    other_loss, other, _ = bench.gradient(settings, shuffled, budget=120)
+    assert other_loss == pytest.approx(loss, rel=1e-7)
+    close(whole, other)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss": {"sigmoid": 1.0, "nll": 0.2}},
+        {"loss": {"sigmoid": 0.5, "ipo": 0.5}, "ld_alpha": 0.3},
+        {"loss": "sigmoid", "wpo": True},
+        {"loss": "aot", "wpo": True},
+        {"loss": "sigmoid", "divergence": "js"},
+        {"loss": "hinge", "divergence": "forward_kl"},
+    ],
+    ids=str,
+)
+def test_modifiers_and_mixtures_do_not_see_the_packs(bench, changes):
+    rows = list(bench.rows(train_rows("pair")).rows)
+    if losses.get("aot").hard and changes["loss"] == "aot":
+        rows = [replace(row, p=1.0) for row in rows]
+    settings = TrainSettings(dtype="float64", device="cpu", **changes)
+    loss, whole, _ = bench.gradient(settings, rows)
+    other_loss, other, _ = bench.gradient(settings, rows, budget=1)
+    assert other_loss == pytest.approx(loss, rel=1e-7)
+    close(whole, other)
+
+
+def test_a_swapped_pair_with_the_opposite_label_is_the_same_pair(bench):
+    rows = list(bench.rows(train_rows("pair")).rows)
+    swapped = [
+        replace(row, p=1 - row.p, tree=Tree(row.tree.prompt, row.tree.branches[::-1]))
+        for row in rows
+    ]
+    loss, whole, _ = bench.gradient(loss_settings("sigmoid"), rows)
+    other_loss, other, _ = bench.gradient(loss_settings("sigmoid"), swapped)
+    assert other_loss == pytest.approx(loss, rel=1e-7)
+    close(whole, other)
+
+
+def test_activation_checkpointing_changes_no_gradient(tiny_model_dir):
+    kept, again = Bench(tiny_model_dir), Bench(tiny_model_dir)
+    checkpoint_activations(again.model)
+    kept.model.train()
+    again.model.train()
+    rows = list(kept.rows(train_rows("pair")).rows)
+    _, one, _ = kept.gradient(loss_settings("sigmoid"), rows)
+    _, two, _ = again.gradient(loss_settings("sigmoid"), rows)
+    close(one, two)
+
+
+def memory_of(tokens, scorer):
+    """A scorer that runs out of memory beyond ``tokens``: CPUs do not do so on demand."""
+
+    def score(trees, *, statistics=False):
+        found = scorer(trees, statistics=statistics)
+        if sum(size_of(tree, TREE) for tree in trees) > tokens:
+            if not found.values.requires_grad:
+                _out_of_memory(None)
+            # In the backward pass, when some of the gradient is there already.
+            found.values.register_hook(_out_of_memory)
+        return found
+
+    return score
+
+
+def _out_of_memory(_gradient):
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "kto", "aot"])
+def test_out_of_memory_splits_the_pack_and_keeps_the_gradient(bench, name):
+    rows = rows_for(bench, name)
+    largest = max(size_of(row.tree, TREE) for row in rows)
+    loss, whole, _ = bench.gradient(loss_settings(name), rows)
+    scorer = Scorer(bench.model, TREE)
+    other_loss, other, used = bench.gradient(
+        loss_settings(name), rows, score=memory_of(largest, scorer)
+    )
+    assert used.budget < EVERYTHING
+    assert other_loss == pytest.approx(loss, rel=1e-7)
+    close(whole, other)
+
+
+def test_a_row_that_does_not_fit_alone_is_named(bench):
+    rows = list(bench.rows(train_rows("pair")).rows)
+    with pytest.raises(EnvironmentFault, match="row-"):
+        bench.gradient(
+            loss_settings("sigmoid"), rows, score=memory_of(1, Scorer(bench.model, TREE))
+        )
+
+
+def flat_constraint(logps, rows):
+    return torch.zeros(len(rows))
+
+
+def wrong_shape(logps, rows):
+    return logps.policy.sum()
+
+
+@pytest.mark.parametrize("constraint", [flat_constraint, wrong_shape])
+def test_a_constraint_without_gradient_or_shape_is_refused_by_name(bench, constraint):
+    rows = list(bench.rows(train_rows("pair")).rows)
+    settings = loss_settings("sigmoid")
+    _, _, gradient = bench.gradient(settings, rows)
+    objective = make_objective(settings, [constraint])
+    pack = gradient.make_pack(rows[:2])
+    scored = objective.scored(pack, gradient.score(pack.trees))
+    with pytest.raises(TrainingError, match=constraint.__name__):
+        objective.check_constraints(scored)

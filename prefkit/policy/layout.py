@@ -1,0 +1,133 @@
+"""Whether a model can share prompts and rows: read from its configuration, then tried.
+
+Sharing needs every token's state to follow from what a mask lets it see and from its position.
+Recurrent and linear attention carry a state through the whole row; ALiBi and some position
+schemes take distances from the row, not from positions given; a sliding window that is shorter
+than a path is cut by row, too. The configuration names those. A small tree, scored both ways,
+finds whatever it does not name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+
+from prefkit.core.errors import ModelError
+from prefkit.policy.logps import tree_logps
+from prefkit.policy.packing import Layout, plan_packs
+from prefkit.policy.parts import causal_model, trunk
+from prefkit.policy.trees import Branch, Tree
+
+__all__ = ["Layout", "choose_layout", "plan_packs"]
+
+# Layers that look at tokens through a mask, and nothing else.
+MASKED_LAYERS = frozenset({"full_attention", "sliding_attention", "attention"})
+MASKED_KERNELS = ("sdpa", "eager", "flex_attention")
+# Largest difference of a log-prob between layouts that rounding explains, measured on random
+# models; what sharing breaks differs by tenths of a nat and more.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
+
+
+def choose_layout(model: Any, *, longest: int) -> Layout:
+    """The layout for ``model`` and trees whose longest path has ``longest`` tokens.
+
+    On CUDA a model that supports FlexAttention is switched to it. Raises ModelError for an
+    encoder-decoder model, and where the model's own log-probs are not those of its head as
+    prefkit knows it.
+    """
+    causal = causal_model(model)
+    if causal.config.is_encoder_decoder:
+        raise ModelError(
+            f"{causal.config.model_type}: an encoder-decoder model, not a causal one",
+            hint="choose a decoder-only model",
+        )
+    reason = unshareable(causal, longest)
+    if reason is None:
+        layout = Layout("tree", _kernel(causal), "prompts are computed once")
+        reason = _probe(model, causal, layout)
+        if reason is None:
+            return layout
+    return Layout("padded", "sdpa", f"a row an answer: {reason}")
+
+
+def unshareable(causal: Any, longest: int) -> str | None:
+    """Why the configuration rules sharing out, None where it does not."""
+    config = causal.config.get_text_config()
+    name = config.model_type
+    other = sorted(set(getattr(config, "layer_types", None) or ()) - MASKED_LAYERS)
+    if other:
+        return f"{name} has {other[0]} layers, which carry a state along the row"
+    if getattr(causal, "_is_stateful", False):
+        return f"{name} carries a state along the row"
+    if _has_alibi(config):
+        return f"{name} takes distances from the row (ALiBi)"
+    if "mrope_section" in str(getattr(config, "rope_parameters", None)):
+        return f"{name} has positions of several axes (mRoPE)"
+    window = _window(config)
+    if window is not None and longest > window:
+        return f"{name} attends within {window} tokens and the longest row has {longest}"
+    if "position_ids" not in inspect.signature(trunk(causal).forward).parameters:
+        return f"{name} takes no positions"
+    if causal.config._attn_implementation not in MASKED_KERNELS:
+        return f"attention {causal.config._attn_implementation!r} takes no mask (sdpa does)"
+    return None
+
+
+def _has_alibi(config: Any) -> bool:
+    inner = getattr(config, "attn_config", None)
+    given = getattr(config, "alibi", False) or getattr(inner, "alibi", False)
+    return bool(given) or config.model_type == "bloom"
+
+
+def _window(config: Any) -> int | None:
+    """The shortest sliding window of any layer."""
+    if getattr(config, "use_sliding_window", True) is False:
+        return None
+    layers = getattr(config, "layer_types", None)
+    if layers and "sliding_attention" not in layers:
+        return None
+    return getattr(config, "sliding_window", None)
+
+
+def _kernel(causal: Any) -> Any:
+    """ "flex" on CUDA where the model supports it (it is switched to it), else "sdpa"."""
+    flexible = getattr(causal, "_supports_flex_attn", False)
+    if next(causal.parameters()).is_cuda and flexible:
+        causal.set_attn_implementation("flex_attention")
+    return "flex" if causal.config._attn_implementation == "flex_attention" else "sdpa"
+
+
+def _probe(model: Any, causal: Any, layout: Layout) -> str | None:
+    """Score a small tree both ways; why it cannot be shared, None where both agree."""
+    trees = _probe_trees(causal.config.get_text_config().vocab_size)
+    padded = Layout("padded", "sdpa", "")
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            apart = tree_logps(model, trees, layout=padded).values
+            together = tree_logps(model, trees, layout=layout).values
+    except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
+        return f"{causal.config.model_type} does not take a mask of its own ({error})"
+    finally:
+        model.train(training)
+    gap = float((apart - together).abs().max())
+    dtype = causal.get_input_embeddings().weight.dtype
+    if gap <= TOLERANCE.get(dtype, 1e-3):
+        return None
+    return f"sharing changed a log-prob of {causal.config.model_type} by {gap:.2g} in a test"
+
+
+def _probe_trees(vocabulary: int) -> list[Tree]:
+    draw = np.random.default_rng(0)
+
+    def ids(n: int) -> np.ndarray:
+        return draw.integers(0, vocabulary, n).astype(np.int32)
+
+    def branch(n: int) -> Branch:
+        return Branch(ids(n), np.ones(n, np.bool_))
+
+    return [Tree(ids(8), (branch(20), branch(12))), Tree(ids(5), (branch(9),))]

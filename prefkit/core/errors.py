@@ -107,6 +107,11 @@ def from_os_error(error: OSError, path: object) -> PrefkitError | None:
                 f"{path}: the disk is full",
                 hint="free some space and run the same command again; finished work is kept",
             )
+        case errno.EFBIG:
+            return EnvironmentFault(
+                f"{path}: this disk or user may not hold a file of that size",
+                hint="choose a folder on another disk, or raise the limit (ulimit -f)",
+            )
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return EnvironmentFault(
                 f"{path}: no permission to write or read here",

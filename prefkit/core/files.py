@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,13 +33,58 @@ def replacing(path: Path) -> Generator[Path]:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
         fsync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        raise from_os_error(error, path) or error from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        mend = _mendable(error, path)
+        if mend is None:
+            raise
+        raise mend from error
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Generator[Path]:
+    """Yield an empty temporary folder beside ``folder``; on success rename it into its place.
+
+    Its files are fsynced and made readable for all first; a folder that stood there before is
+    gone afterwards. On any failure the temporary folder is removed and ``folder`` is as it was.
+    """
+    temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    earlier = folder.with_name(f"{temporary.name}-earlier")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                path.chmod(0o644)
+                with open(path, "rb") as handle:
+                    os.fsync(handle.fileno())
+        if folder.exists():
+            os.rename(folder, earlier)
+        os.rename(temporary, folder)
+        fsync_folder(folder.parent)
+    except BaseException as error:
+        if earlier.exists() and not folder.exists():
+            os.rename(earlier, folder)
+        mend = _mendable(error, folder)
+        if mend is None:
+            raise
+        raise mend from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(earlier, ignore_errors=True)
+
+
+_NATIVE = re.compile(r"\(os error (\d+)\)")  # how Rust (safetensors, tokenizers) names errno
+
+
+def _mendable(error: BaseException, path: Path) -> PrefkitError | None:
+    """The PrefkitError for a fault of the disk, also one that a native library wrapped."""
+    if isinstance(error, OSError):
+        return from_os_error(error, path)
+    native = None if isinstance(error, PrefkitError) else _NATIVE.search(str(error))
+    return from_os_error(OSError(int(native[1]), str(error)), path) if native else None
 
 
 def fsync_folder(folder: Path) -> None:
@@ -85,20 +131,25 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-_TEMPORARY = re.compile(r"\.tmp-(\d+)(?:-journal)?$")  # SQLite adds its journal's name
+# SQLite adds its journal's name, replacing_folder that of the folder it puts aside.
+_TEMPORARY = re.compile(r"\.tmp-(\d+)(?:-journal|-earlier)?$")
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove the temporary files that a killed run left in ``folder`` and below.
+    """Remove the temporary files and folders that a killed run left in ``folder`` and below.
 
     Those of another process that is at work stay: it is about to rename them.
     """
-    for leftover in folder.rglob("*.tmp-*"):
+    for leftover in list(folder.rglob("*.tmp-*")):
         written = _TEMPORARY.search(leftover.name)
-        if not written or not leftover.is_file():
+        if not written:
             continue
         process = int(written.group(1))
-        if process == os.getpid() or not is_running(process):
+        if process != os.getpid() and is_running(process):
+            continue
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
             leftover.unlink(missing_ok=True)
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-DTYPES = ("auto", "bfloat16", "float16", "float32")
+VIRTUAL_TOKENS = ("PREFIX_TUNING", "PROMPT_TUNING")
+DTYPES = ("auto", "bfloat16", "float16", "float32", "float64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,13 @@ def load_policy(
     adapter: Path | None = None,
     dtype: str = "auto",
     device: str = "auto",
+    quantize: bool = False,
 ) -> Policy:
     """Load a model in evaluation mode; ``adapter`` is a peft folder laid over it.
 
-    dtype "auto" is bfloat16; device "auto" is CUDA where there is one, else the CPU. Raises
-    ModelError for weights that do not load.
+    dtype "auto" is bfloat16; device "auto" is CUDA where there is one, else the CPU. quantize:
+    4-bit weights (nf4, arXiv 2305.14314), computing in ``dtype``; CUDA only. Raises ModelError for
+    weights that do not load.
     """
     torch = require("torch", "train")
     transformers = require("transformers", "train")
@@ -79,13 +82,19 @@ def load_policy(
         source = resolve_model(source)
     place = pick_device(device)
     precision = pick_dtype(dtype)
+    four_bits = _four_bits(place, precision) if quantize else {}
     tokenizer = load_tokenizer(source)
     with quiet_transformers():
         try:
             model = transformers.AutoModelForCausalLM.from_pretrained(
-                source.path, dtype=precision, local_files_only=True, use_safetensors=True
+                source.path,
+                dtype=precision,
+                local_files_only=True,
+                use_safetensors=True,
+                **four_bits,
             )
-            model.to(place)
+            if not quantize:
+                model.to(place)
         except torch.OutOfMemoryError:
             raise EnvironmentFault(
                 f"{source.spec}: not enough memory for {source.size_bytes / 1e9:.1f} GB of weights",
@@ -102,6 +111,23 @@ def load_policy(
     return Policy(model, tokenizer, source, policy_digest(source, adapter))
 
 
+def _four_bits(place: torch.device, precision: torch.dtype) -> dict[str, Any]:
+    """What from_pretrained needs for nf4 weights; refused by name where they cannot be had."""
+    if place.type != "cuda":
+        raise ConfigError(
+            f"4-bit weights (method qlora) need a CUDA device, and this run is on the {place.type}",
+            hint="use method lora, or a machine with an NVIDIA GPU",
+        )
+    require("bitsandbytes", "qlora")
+    config = require("transformers", "train").BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=precision,
+    )
+    return {"quantization_config": config, "device_map": {"": place}}
+
+
 def _unloadable() -> tuple[type[Exception], ...]:
     """What transformers and peft raise for damaged files and values that do not fit together."""
     damaged = require("safetensors", "train").SafetensorError
@@ -110,10 +136,12 @@ def _unloadable() -> tuple[type[Exception], ...]:
 
 
 def attach_adapter(model: Any, adapter: Path, *, trainable: bool = False) -> Any:
-    """``model`` with the LoRA adapter of a peft folder over it; ModelError if it does not fit."""
-    check_adapter(adapter)
+    """``model`` with the adapter of a peft folder over it; ModelError if it does not fit."""
+    config = check_adapter(adapter)
     peft = require("peft", "train")
     try:
+        if trainable and config.get("peft_type") in VIRTUAL_TOKENS:
+            return _virtual_tokens_again(model, adapter)
         # Kept in the model's own precision: on a CPU, fp32 adapters under a bf16 model cost twice.
         with quiet_transformers():
             return peft.PeftModel.from_pretrained(
@@ -124,6 +152,20 @@ def attach_adapter(model: Any, adapter: Path, *, trainable: bool = False) -> Any
             f"{adapter}: the adapter is damaged or does not fit this model: {error}",
             hint="use the base model that the adapter's README names",
         ) from None
+
+
+def _virtual_tokens_again(model: Any, adapter: Path) -> Any:
+    """Virtual tokens to train further, which peft's own loading does not allow."""
+    peft, torch = require("peft", "train"), require("torch", "train")
+    config = peft.PeftConfig.from_pretrained(str(adapter))
+    config.inference_mode = False
+    with quiet_transformers():
+        wrapped = peft.get_peft_model(model, config)
+        saved = peft.utils.load_peft_weights(str(adapter), device=str(model.device))
+    with torch.no_grad():
+        encoder = wrapped.prompt_encoder[wrapped.active_adapter]
+        encoder.embedding.weight.copy_(saved["prompt_embeddings"])
+    return wrapped
 
 
 def check_adapter(adapter: Path) -> dict[str, Any]:

@@ -1,150 +1,210 @@
-"""A LoRA adapter: made from a seed, kept in fp32 beside the model, written for peft and vLLM.
+"""What of a model is trained, made ready: an adapter from a seed, virtual tokens, or all weights.
 
-The model computes with its own precision; the optimiser works on fp32 masters, which are what is
-saved. Layers are named one by one in the saved configuration, because vLLM does not expand
+Layers are named one by one in an adapter's configuration, because vLLM does not expand
 "all-linear".
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from prefkit.core.errors import ConfigError, from_os_error, require
-from prefkit.core.files import fsync_folder
+from prefkit.core.errors import ConfigError, require
 from prefkit.policy.gguf import quiet_transformers
-from prefkit.policy.load import ADAPTER_CONFIG, Policy, attach_adapter
-from prefkit.training.settings import LoraSettings
+from prefkit.policy.load import Policy, attach_adapter, check_adapter
+from prefkit.policy.virtual import keys_values_of
+from prefkit.training.adapter_settings import AdapterSettings
+from prefkit.training.methods import METHODS, Method, method_of
+
+HEAD_METHODS = ("lora", "qlora")
 
 
-def with_adapter(policy: Policy, settings: LoraSettings, start: Path | None, seed: int) -> Any:
-    """The model wrapped by peft with a new adapter, or with ``start`` to be trained further.
+def prepare_model(policy: Policy, settings: AdapterSettings, start: Path | None, seed: int) -> Any:
+    """The model to train: what ``settings.method`` trains requires a gradient, nothing else does.
 
-    A new adapter changes nothing yet (B = 0). A start adapter keeps its own rank and layers.
+    A plain model for method full, else peft's wrapping of it with a new adapter drawn from
+    ``seed`` (the global generators stay as they are), or with the adapter ``start``, which keeps
+    its own rank and layers. A new adapter of layers changes nothing yet; virtual tokens start as
+    random words of the vocabulary. ConfigError where method, start and model do not fit.
     """
+    method = METHODS[settings.method]
     if start is not None:
+        _check_start(method, start)
         return attach_adapter(policy.model, start, trainable=True)
+    if method.kind == "full":
+        policy.model.requires_grad_(True)
+        return policy.model
+    _check_quantised(method, policy.model)
+    if method.kind == "virtual":
+        return _with_virtual_tokens(policy, method, settings, seed)
+    return _with_layers(policy.model, method, settings, seed)
+
+
+def _check_start(method: Method, start: Path) -> None:
+    if method.kind == "full":
+        raise ConfigError(
+            f"method full: {start} is an adapter, and all weights of the model are to be trained",
+            hint="prefkit merge ADAPTER --out DIR, then --model DIR without --adapter",
+        )
+    found = method_of(check_adapter(start))
+    if found != ("lora" if method.name == "qlora" else method.name):
+        raise ConfigError(
+            f"method {method.name}: {start} is an adapter of method {found}",
+            hint=f"--set method={found}, or start without an adapter",
+        )
+
+
+def _check_quantised(method: Method, model: Any) -> None:
+    if method.name == "qlora" and not getattr(model, "is_loaded_in_4bit", False):
+        raise ConfigError(
+            "method qlora: the model's weights are not 4-bit",
+            hint="load it with quantize=True on a CUDA device, or use method lora",
+        )
+
+
+def _with_layers(model: Any, method: Method, settings: AdapterSettings, seed: int) -> Any:
+    targets = target_layers(model, settings.lora.targets)
+    head = _head_name(model)
+    if head in targets and method.name not in HEAD_METHODS:
+        raise ConfigError(
+            f"lora.targets: method {method.name} does not train the head ({head})",
+            hint=f"use method lora, or leave {head} out",
+        )
+    fields: dict[str, Any] = {"target_modules": targets}
+    if method.ranked:
+        fields["r"] = settings.lora.r
+    if method.name == "ia3":
+        fields["feedforward_modules"] = []  # every layer's output is scaled, none's input
+    return _wrapped(model, _peft_config(method, settings, fields), seed)
+
+
+def _with_virtual_tokens(
+    policy: Policy, method: Method, settings: AdapterSettings, seed: int
+) -> Any:
+    """Virtual tokens that begin as words drawn from the vocabulary (arXiv 2104.08691, 3.2).
+
+    For a prefix they are the keys and values that the model computes for these words
+    (arXiv 2101.00190, section 7.4: random numbers instead are much worse).
+    """
+    model, n = policy.model, settings.n_virtual_tokens
+    words = _drawn_words(policy, n, seed)
+    fields: dict[str, Any] = {"num_virtual_tokens": n}
+    if method.name == "prompt":
+        start = model.get_input_embeddings()(words)[0].detach()
+    else:
+        layers = keys_values_of(model, words)
+        shapes = {part.shape for layer in layers for part in layer}
+        if len(shapes) != 1:
+            raise ConfigError(
+                "method prefix: the layers of this model keep keys and values of different shape",
+                hint="use method prompt or lora",
+            )
+        _, heads, _, size = shapes.pop()
+        fields |= {"num_layers": len(layers), "token_dim": heads * size}
+        fields |= {"num_attention_heads": heads}
+        stacked = torch.stack([part[0] for layer in layers for part in layer])  # (2L, H, n, D)
+        start = stacked.permute(2, 0, 1, 3).reshape(n, -1)
+    wrapped = _wrapped(model, _peft_config(method, settings, fields), seed)
+    with torch.no_grad():
+        wrapped.prompt_encoder[wrapped.active_adapter].embedding.weight.copy_(start)
+    return wrapped
+
+
+def _drawn_words(policy: Policy, n: int, seed: int) -> Tensor:
+    """(1, n) ids of the vocabulary, none of them special."""
+    special = set(policy.tokenizer.all_special_ids)
+    words = torch.tensor([i for i in range(len(policy.tokenizer)) if i not in special])
+    at = torch.randint(len(words), (n,), generator=torch.Generator().manual_seed(seed))
+    return words[at][None].to(policy.model.device)
+
+
+def _peft_config(method: Method, settings: AdapterSettings, fields: dict[str, Any]) -> Any:
     peft = require("peft", "train")
-    config = peft.LoraConfig(
-        r=settings.r,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=target_layers(policy.model, settings.targets),
-        task_type="CAUSAL_LM",
-    )
-    with torch.random.fork_rng(), quiet_transformers():
+    values: dict[str, Any] = {"task_type": "CAUSAL_LM", **fields}
+    for name, value in method.fields:
+        given = isinstance(value, str) and value.startswith("{")
+        values[name] = getattr(settings.lora, str(value).strip("{}")) if given else value
+    taken = [name for name in settings.method_options if name in values]
+    if taken:
+        raise ConfigError(
+            f"method_options.{taken[0]}: prefkit sets it itself",
+            hint="rank, scale, dropout and layers are set in lora, virtual tokens in "
+            "n_virtual_tokens",
+        )
+    try:
+        return getattr(peft, method.config)(**values, **settings.method_options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"method_options: peft does not take them for method {method.name}: {error}",
+            hint=f"see peft's {method.config}",
+        ) from None
+
+
+def _wrapped(model: Any, config: Any, seed: int) -> Any:
+    peft = require("peft", "train")
+    with torch.random.fork_rng(), quiet_transformers(), _tying_is_known():
         torch.manual_seed(seed)
-        return peft.get_peft_model(policy.model, config, autocast_adapter_dtype=False)
+        try:
+            return peft.get_peft_model(model, config, autocast_adapter_dtype=False)
+        except (ValueError, NotImplementedError) as error:
+            raise ConfigError(
+                f"peft cannot lay this adapter over the model: {error}",
+                hint="see lora.targets and method_options, or use method lora",
+            ) from None
+
+
+@contextmanager
+def _tying_is_known() -> Generator[None]:
+    """Without peft's warning on tied embeddings: the head's adapter is its own, see export."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
+        yield
+
+
+def _head_name(model: Any) -> str:
+    head = model.get_output_embeddings()
+    names = [name for name, module in model.named_modules() if module is head]
+    return names[0].rpartition(".")[2] if names else ""
 
 
 def target_layers(model: Any, targets: str | list[str]) -> list[str]:
-    """Names of the linear layers to adapt, in order; ConfigError for one the model lacks."""
-    head = model.get_output_embeddings()
-    linear = {
+    """Names of the linear layers to adapt, in order; ConfigError for one the model lacks.
+
+    "all-linear" stands for all of them but the head, which is adapted only where it is named.
+    """
+    conv1d = require("transformers.pytorch_utils", "train").Conv1D
+    named = {
         name.rpartition(".")[2]
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
+        if isinstance(module, torch.nn.Linear | conv1d)
     }
-    if targets == "all-linear":
-        return sorted(linear)
+    inner = named - {_head_name(model)}
     wanted = [targets] if isinstance(targets, str) else targets
-    unknown = [name for name in wanted if name not in linear]
-    if unknown or not wanted:
+    chosen = {name for name in wanted if name != "all-linear"}
+    unknown = sorted(chosen - named)
+    if "all-linear" in wanted:
+        chosen |= inner
+    if unknown or not chosen:
         raise ConfigError(
             f"lora.targets: this model has no linear layer {', '.join(unknown) or '(none given)'}",
-            hint=f"all-linear, or some of: {', '.join(sorted(linear))}",
+            hint=f"all-linear, or some of: {', '.join(sorted(named))}",
         )
-    return sorted(wanted)
+    return sorted(chosen)
 
 
-class Masters:
-    """fp32 copies of the trainable parameters: gradients gather here, the optimiser steps here."""
+@contextmanager
+def reference_mode(model: Any) -> Generator[None]:
+    """The model as it was before its adapter: inside, adapters and virtual tokens are off.
 
-    def __init__(self, model: Any) -> None:
-        self._live = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        self.values: dict[str, Tensor] = {
-            name: parameter.detach().to(torch.float32, copy=True)
-            for name, parameter in self._live.items()
-        }
-        for master in self.values.values():
-            master.grad = torch.zeros_like(master)
-
-    def gather(self) -> None:
-        """Add the live gradients in fp32, so that a sum over micro-batches does not round."""
-        for name, parameter in self._live.items():
-            if parameter.grad is not None:
-                grad = self.values[name].grad
-                assert grad is not None
-                grad.add_(parameter.grad)
-                parameter.grad = None
-
-    def zero(self) -> None:
-        """Forget the gathered gradients."""
-        for master in self.values.values():
-            assert master.grad is not None
-            master.grad.zero_()
-
-    @torch.no_grad()
-    def publish(self) -> None:
-        """Copy the masters into the model, rounded to its precision."""
-        for name, parameter in self._live.items():
-            parameter.copy_(self.values[name])
-
-    @torch.no_grad()
-    def load(self, values: Mapping[str, Tensor]) -> None:
-        """Take over saved masters."""
-        for name, master in self.values.items():
-            master.copy_(values[name])
-        self.publish()
-
-
-def save_adapter(model: Any, masters: Masters, folder: Path, *, base: str, card: str) -> None:
-    """Write the adapter folder whole or not at all; one that stood there before is replaced.
-
-    base: the path or Hub id written as the adapter's base model. card: its README.md.
+    For peft models; all weights of a plain model are the policy's, so its reference is a copy.
     """
-    temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        model.save_pretrained(
-            str(temporary),
-            state_dict={name: value.cpu() for name, value in masters.values.items()},
-            save_embedding_layers=False,
-        )
-        config_path = temporary / ADAPTER_CONFIG
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-        config["base_model_name_or_path"] = base
-        config["target_modules"] = sorted(config["target_modules"])
-        config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
-        (temporary / "README.md").write_text(card, "utf-8")
-        _replace_folder(temporary, folder)
-    except OSError as error:
-        raise from_os_error(error, folder) or error from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def clear_unfinished(folder: Path) -> None:
-    """Remove what kills left beside ``folder`` while it was written."""
-    for leftover in folder.parent.glob(f"{folder.name}.tmp-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _replace_folder(temporary: Path, folder: Path) -> None:
-    for path in temporary.iterdir():
-        path.chmod(0o644)
-        with open(path, "rb") as handle:
-            os.fsync(handle.fileno())
-    if folder.exists():
-        # A folder cannot be renamed over a full one; train.json, written last, tells whether the
-        # adapter beside it is whole.
-        shutil.rmtree(folder)
-    os.rename(temporary, folder)
-    fsync_folder(folder.parent)
+    if not hasattr(model, "peft_config"):
+        raise TypeError("a model without an adapter has none to switch off")
+    with model.disable_adapter():
+        yield

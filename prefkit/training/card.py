@@ -1,15 +1,22 @@
-"""The README that travels with an adapter: what it was trained from, on what, how to load it."""
+"""The README that travels with an adapter or model: what it was trained from, on what, by whom."""
 
 from __future__ import annotations
 
-from prefkit.policy.resolve import ModelSource
-from prefkit.training.rows import Pairs
-from prefkit.training.settings import TrainSettings
+from collections.abc import Mapping
+from typing import Any, Literal
 
+from prefkit.training.methods import METHODS
 
-def base_name(source: ModelSource) -> str:
-    """What loads the base model again: the Hub id, or the folder."""
-    return source.spec.partition("@")[0] if source.kind == "hub" else str(source.path.resolve())
+Form = Literal["adapter", "model", "merged"]
+SHOWN = (
+    "loss", "beta", "labels", "divergence", "reference", "learning_rate", "schedule", "epochs",
+    "batch_size", "max_length", "seed",
+)  # fmt: skip
+TITLES: dict[Form, str] = {
+    "adapter": "Adapter trained on preferences with prefkit",
+    "model": "Model trained on preferences with prefkit",
+    "merged": "Model trained on preferences with prefkit, its adapter merged in",
+}
 
 
 def vllm_rank(rank: int) -> int:
@@ -17,49 +24,140 @@ def vllm_rank(rank: int) -> int:
     return max(64, 1 << (rank - 1).bit_length())
 
 
-def adapter_card(
-    source: ModelSource, settings: TrainSettings, pairs: Pairs, *, start: str | None, run: str
-) -> str:
-    """Markdown with a YAML head as the Hub reads it."""
-    base = base_name(source)
-    revision = f", revision `{source.revision}`" if source.revision else ""
-    dropped = ", ".join(f"{n} {reason}" for reason, n in pairs.dropped.items()) or "none"
-    tag = base if source.kind == "hub" else "HuggingFaceTB/SmolLM2-135M-Instruct"
-    head = ["---", "library_name: peft", "tags: [lora, dpo, prefkit]"]
-    if source.kind in ("hub", "embedded"):
-        head.insert(1, f"base_model: {tag}")
-    return "\n".join(
-        [
-            *head,
-            "---",
-            "# LoRA adapter trained on preferences with prefkit",
-            "",
-            f"- base model: `{source.spec}`{revision}, digest `{source.digest}`",
-            f"- started from: {f'adapter `{start}`' if start else 'a new adapter'}",
-            f"- pairs: {len(pairs.rows)} trained on; dropped: {dropped}; "
-            f"{pairs.n_truncated} truncated",
-            f"- data digest: `{pairs.digest()}`; run: `{run}`",
-            f"- loss: {settings.loss}, beta {settings.beta}, reference {settings.reference}, "
-            f"{settings.epochs} epochs, batch {settings.batch_size}, "
-            f"learning rate {settings.learning_rate}, seed {settings.seed}",
-            "",
-            "```python",
-            "from peft import PeftModel",
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
-            "",
-            f"model = AutoModelForCausalLM.from_pretrained({base!r}, dtype='bfloat16')",
-            f"tokenizer = AutoTokenizer.from_pretrained({base!r})",
-            "model = PeftModel.from_pretrained(model, 'PATH_OF_THIS_FOLDER')",
-            "```",
-            "",
-            "```python",
-            "from vllm import LLM",
-            "from vllm.lora.request import LoRARequest",
-            "",
-            f"llm = LLM({base!r}, enable_lora=True, max_lora_rank={vllm_rank(settings.lora.r)})",
-            "lora = LoRARequest('prefkit', 1, 'PATH_OF_THIS_FOLDER')",
-            "print(llm.chat([{'role': 'user', 'content': 'Hello'}], lora_request=lora))",
-            "```",
-            "",
-        ]
-    )
+def model_card(facts: Mapping[str, Any], form: Form, *, base: str) -> str:
+    """Markdown with a YAML head as the Hub reads it.
+
+    facts: as ``lineage`` makes them. base: what loads the base model, a Hub id or a folder.
+    """
+    method = METHODS[facts["method"]]
+    parts = [
+        *_head(facts, form),
+        f"# {TITLES[form]}",
+        "",
+        f"Method: {method.name}, {method.about}.",
+        "",
+        *_section("Origin", _origin(facts)),
+        *_section("Data", _data(facts["data"])),
+        *_section("Who judged", _judged(facts["data"])),
+        *_section("Training", _training(facts)),
+        "## Use",
+        "",
+        *(_use_adapter(facts, base) if form == "adapter" else _use_model()),
+    ]
+    return "\n".join(parts)
+
+
+def _head(facts: Mapping[str, Any], form: Form) -> list[str]:
+    hub = facts["base"]["hub"]
+    return [
+        "---",
+        *([f"base_model: {hub}"] if hub else []),
+        f"library_name: {'peft' if form == 'adapter' else 'transformers'}",
+        "pipeline_tag: text-generation",
+        f"tags: [prefkit, preference-learning, {facts['method']}]",
+        "---",
+        "",
+    ]
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    return [f"## {title}", "", *(f"- {line}" for line in lines), ""] if lines else []
+
+
+def _origin(facts: Mapping[str, Any]) -> list[str]:
+    base, start = facts["base"], facts["start"]
+    revision = f", revision `{base['revision']}`" if base["revision"] else ""
+    lines = [
+        f"base model: `{base['hub'] or base['spec']}`{revision}, digest `{base['digest']}`",
+        f"started from: adapter `{start}`" if start else "started from: the base model",
+        f"run: `{facts['run']}`",
+    ]
+    if facts.get("rounding"):
+        lines.append(f"merged in fp32 and stored as {facts['rounding']}")
+    return lines
+
+
+def _data(data: Mapping[str, Any]) -> list[str]:
+    lines = [f"{data['n_rows']} rows over {data['n_prompts']} prompts; {data['n_soft']} soft"]
+    if data.get("digest"):
+        lines.append(f"digest of the rows as trained on: `{data['digest']}`")
+    if "dropped" in data:
+        dropped = ", ".join(f"{n} {reason}" for reason, n in data["dropped"].items()) or "none"
+        lines.append(f"dropped: {dropped}; truncated: {data.get('n_truncated', 0)}")
+    lines += [f"prompts from {_counted(data['sources'])}"] if data["sources"] else []
+    lines += [f"chosen answers by {_counted(data['answers'], '`')}"] if data["answers"] else []
+    return lines
+
+
+def _judged(data: Mapping[str, Any]) -> list[str]:
+    """Nothing where the rows carry no votes: labels of a file say not who made them."""
+    lines = [
+        f"{kind}: {n} votes of {data['raters'].get(kind, 0)} raters"
+        for kind, n in data["n_votes"].items()
+    ]
+    if data["judges"]:
+        lines.append(f"machines: {', '.join(f'`{name}`' for name in data['judges'])}")
+    if data["methods"]:
+        lines.append(f"votes became probabilities by {_counted(data['methods'])}")
+    return lines or ["the rows carry no votes; their labels came with the data"]
+
+
+def _training(facts: Mapping[str, Any]) -> list[str]:
+    settings = facts["settings"]
+    named = [f"{key} {settings[key]}" for key in SHOWN if settings.get(key) is not None]
+    return [", ".join(named)] if named else []
+
+
+def _counted(counts: Mapping[str, int], mark: str = "") -> str:
+    return ", ".join(f"{mark}{name}{mark} ({n})" for name, n in counts.items())
+
+
+def _use_adapter(facts: Mapping[str, Any], base: str) -> list[str]:
+    lines = [
+        "```python",
+        "from peft import PeftModel",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        f"model = AutoModelForCausalLM.from_pretrained({base!r}, dtype='bfloat16')",
+        f"tokenizer = AutoTokenizer.from_pretrained({base!r})",
+        "model = PeftModel.from_pretrained(model, 'PATH_OF_THIS_FOLDER')",
+        "```",
+        "",
+    ]
+    method = METHODS[facts["method"]]
+    if not method.merges:
+        return [*lines, "vLLM does not serve virtual tokens; they cannot be merged either.", ""]
+    if not method.vllm or facts.get("trains_head"):
+        merge = "`prefkit merge PATH_OF_THIS_FOLDER --out DIR` writes a model that vLLM serves."
+        return [*lines, merge, ""]
+    rank = vllm_rank(facts["settings"]["lora"]["r"])
+    return [
+        *lines,
+        "```python",
+        "from vllm import LLM",
+        "from vllm.lora.request import LoRARequest",
+        "",
+        f"llm = LLM({base!r}, enable_lora=True, max_lora_rank={rank})",
+        "lora = LoRARequest('prefkit', 1, 'PATH_OF_THIS_FOLDER')",
+        "print(llm.chat([{'role': 'user', 'content': 'Hello'}], lora_request=lora))",
+        "```",
+        "",
+    ]
+
+
+def _use_model() -> list[str]:
+    return [
+        "```python",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        "model = AutoModelForCausalLM.from_pretrained('PATH_OF_THIS_FOLDER', dtype='auto')",
+        "tokenizer = AutoTokenizer.from_pretrained('PATH_OF_THIS_FOLDER')",
+        "```",
+        "",
+        "```python",
+        "from vllm import LLM",
+        "",
+        "print(LLM('PATH_OF_THIS_FOLDER').chat([{'role': 'user', 'content': 'Hello'}]))",
+        "```",
+        "",
+    ]

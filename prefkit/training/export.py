@@ -1,0 +1,131 @@
+"""What training leaves: an adapter or a model in Hugging Face's format, whole or not at all.
+
+Beside the weights lie README.md (the model card) and prefkit.json (its facts); beside a whole
+model also the tokenizer and chat template it was trained with.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prefkit.core.files import replacing_folder, write_json, write_text
+from prefkit.policy.gguf import quiet_transformers
+from prefkit.policy.load import ADAPTER_CONFIG
+from prefkit.policy.resolve import TOKENIZER_FILES, ModelSource
+from prefkit.training.card import Form, model_card
+from prefkit.training.lineage import FACTS, base_name
+
+ADAPTER = "adapter"
+MODEL = "model"
+
+
+def leave(
+    model: Any,
+    weights: Mapping[str, Tensor],
+    out: Path,
+    *,
+    tokenizer: Any,
+    source: ModelSource,
+    facts: Mapping[str, Any],
+) -> Path:
+    """Write out/adapter (peft models) or out/model (all weights trained); the folder.
+
+    weights: the trained parameters by their names in ``model`` (the masters' values), whole on
+    this process also where the model is sharded. An adapter is written as they are, in fp32; a
+    whole model in its own precision. facts: from ``lineage``.
+    """
+    if hasattr(model, "peft_config"):
+        folder = out / ADAPTER
+        save_adapter(model, weights, folder, source=source, facts=facts)
+    else:
+        folder = out / MODEL
+        save_model(model, weights, folder, tokenizer=tokenizer, source=source, facts=facts)
+    return folder
+
+
+def save_adapter(
+    model: Any,
+    weights: Mapping[str, Tensor],
+    folder: Path,
+    *,
+    source: ModelSource,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write an adapter folder as peft and vLLM read it."""
+    base = base_name(source)
+    # What a method keeps beside its parameters (VeRA's random projections) is saved with them.
+    state = {**model.state_dict(), **weights}
+    state = {name: value.detach().cpu() for name, value in state.items() if _not_base(name)}
+    with replacing_folder(folder) as temporary, quiet_transformers():
+        model.save_pretrained(str(temporary), state_dict=state, save_embedding_layers=False)
+        path = temporary / ADAPTER_CONFIG
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["base_model_name_or_path"] = base
+        for key in ("target_modules", "feedforward_modules"):
+            if isinstance(config.get(key), list):
+                config[key] = sorted(config[key])  # peft keeps sets
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+        _describe(temporary, facts, "adapter", base)
+
+
+def _not_base(name: str) -> bool:
+    return ".base_layer." not in name
+
+
+def save_model(
+    model: Any,
+    weights: Mapping[str, Tensor],
+    folder: Path,
+    *,
+    tokenizer: Any,
+    source: ModelSource,
+    facts: Mapping[str, Any],
+    form: Form = "model",
+) -> None:
+    """Write a model folder: safetensors in the model's precision, configuration, tokenizer."""
+    state = model.state_dict()
+    state |= {name: value.detach().to(state[name].dtype) for name, value in weights.items()}
+    for name, twin in tied_names(model).items():
+        state[name] = state[twin]
+    with replacing_folder(folder) as temporary, quiet_transformers():
+        # The small files first: a disk that is full for the tokenizer needs no gigabytes to tell.
+        save_tokenizer(tokenizer, source, temporary)
+        _describe(temporary, facts, form, base_name(source))
+        model.save_pretrained(str(temporary), state_dict=state)
+
+
+def tied_names(model: Any) -> dict[str, str]:
+    """Names in the state of a plain model that share another's parameter → the other's name."""
+    first: dict[int, str] = {}
+    twins: dict[str, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owner = first.setdefault(id(parameter), name)
+        if owner != name:
+            twins[name] = owner
+    return twins
+
+
+def save_tokenizer(tokenizer: Any, source: ModelSource, folder: Path) -> None:
+    """Copy the tokenizer and chat template of ``source``; written anew where it has no files."""
+    found = [source.path / name for name in TOKENIZER_FILES if (source.path / name).is_file()]
+    if not found:
+        tokenizer.save_pretrained(str(folder))
+    for path in found:
+        shutil.copyfile(path, folder / path.name)
+
+
+def _describe(folder: Path, facts: Mapping[str, Any], form: Form, base: str) -> None:
+    write_json(folder / FACTS, {**facts, "form": form})
+    write_text(folder / "README.md", model_card(facts, form, base=base))
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """ "bfloat16" for torch.bfloat16."""
+    return str(dtype).removeprefix("torch.")

@@ -17,7 +17,7 @@ from prefkit.core.errors import EngineError
 from prefkit.core.rng import derive_rng
 from prefkit.engines.base import Request, Sample, Unanswered
 from prefkit.engines.settings import EngineSettings
-from prefkit.policy.template import template_messages
+from prefkit.policy.rendering import template_messages
 
 BUSY = (408, 409, 425, 429, 500, 502, 503, 504)
 LONGEST_WAIT_SECONDS = 30.0

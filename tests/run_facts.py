@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import math
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+from components import require_component
 
 from prefkit.core.records import Message, Prompt, TrainRow
 from prefkit.training.facts import RowFacts, StepFacts
@@ -94,3 +98,22 @@ def monitored(out: Path, steps: range, total: int, **given: Any) -> Monitor:
     for step in steps:
         monitor.step(course(step, total))
     return monitor
+
+
+def needs(package: str) -> ModuleType:
+    """The package, or a skipped test."""
+    if importlib.util.find_spec(package) is None:
+        require_component(package, "pip install 'prefkit[dev]'")
+    return importlib.import_module(package)
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """tag → [(step, value)] as TensorBoard reads a folder; its reader checks every checksum."""
+    needs("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder), purge_orphaned_data=False).Reload()
+    return {
+        tag: [(event.step, event.value) for event in found.Scalars(tag)]
+        for tag in found.Tags()["scalars"]
+    }

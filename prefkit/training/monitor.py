@@ -11,14 +11,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
 import numpy as np
 
-from prefkit.core.errors import from_os_error
+from prefkit.core.errors import EnvironmentFault, from_os_error
 from prefkit.core.files import write_text
 from prefkit.core.progress import Progress, silent
 from prefkit.training.alarms import Alarm, Alarms, AlarmSettings, sounded_in
@@ -73,13 +74,11 @@ class Monitor:
         self._alarms.sounded = sounded_in(self.lines)
         self._trackers: list[Tracker] = []
         self._files: dict[str, TextIO] = {}
-        try:
+        with self._told():
             tracked = TrackedRun(out, run, name or out.name, config or {}, self._tracked())
             self._trackers = open_trackers(trackers, tracked)
             for file in FILES:
                 self._files[file] = open(out / file, "a", encoding="utf-8")  # noqa: SIM115
-        except OSError as error:
-            raise from_os_error(error, out) or error from error
 
     @property
     def alarms(self) -> list[Alarm]:
@@ -113,20 +112,19 @@ class Monitor:
 
     def sync(self) -> None:
         """Make all lines durable: to be called before a checkpoint that vouches for them."""
-        for file in self._files.values():
-            try:
+        with self._told():
+            for file in self._files.values():
                 file.flush()
                 os.fsync(file.fileno())
-            except OSError as error:
-                raise from_os_error(error, self._out) or error from error
 
     def close(self) -> None:
         """Close files and trackers; a second call does nothing."""
-        for file in self._files.values():
-            file.close()
+        files, self._files = self._files, {}
         trackers, self._trackers = self._trackers, []
-        for tracker in trackers:
-            tracker.close()
+        # All are closed, whichever of them fails.
+        with self._told(), ExitStack() as stack:
+            for held in (*trackers, *files.values()):
+                stack.callback(held.close)
 
     def __enter__(self) -> Monitor:
         return self
@@ -137,20 +135,32 @@ class Monitor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except EnvironmentFault:
+            # A full disk shows again on closing; the first fault says it.
+            if error is None:
+                raise
+
+    @contextmanager
+    def _told(self) -> Generator[None]:
+        """A full disk and its like as a fault that names the folder."""
+        try:
+            yield
+        except OSError as error:
+            raise from_os_error(error, self._out) or error from error
 
     def _write(self, name: str, line: Mapping[str, Any]) -> None:
-        try:
+        with self._told():
             file = self._files[name]
             file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
             file.flush()
-        except OSError as error:
-            raise from_os_error(error, self._out / name) or error from error
 
     def _track(self, kind: str, line: Mapping[str, Any]) -> None:
         values = _numbers(kind, line)
-        for tracker in self._trackers:
-            tracker.log(line["step"], values)
+        with self._told():
+            for tracker in self._trackers:
+                tracker.log(line["step"], values)
 
     def _tracked(self) -> list[tuple[int, dict[str, float]]]:
         """What the trackers had of the kept lines, in the order of steps."""

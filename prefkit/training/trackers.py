@@ -173,9 +173,9 @@ class MlflowTracker:
         self._broken = False
         folder = run.out.resolve()
         remote = os.environ.get("MLFLOW_TRACKING_URI")
-        self._client = self._mlflow.MlflowClient(remote or f"sqlite:///{folder / 'mlflow.db'}")
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         try:
+            self._client = self._mlflow.MlflowClient(remote or f"sqlite:///{folder / 'mlflow.db'}")
             found = self._client.get_experiment_by_name(name)
             experiment = found.experiment_id if found else None
             if experiment is None:

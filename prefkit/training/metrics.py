@@ -7,7 +7,7 @@ rows, each counted once; only the loss knows weights.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +50,8 @@ def evaluation_line(facts: EvaluationFacts) -> dict[str, Any]:
         "seconds": round(facts.seconds, 4),
     }
     if facts.rows.target == "pair":
-        found = calibration(_margins(facts.rows), facts.rows.p)
+        rows = measured(facts.rows)
+        found = calibration(_margins(rows), rows.p)
         line["bins"] = [list(part) for part in found.bins]
     samples = facts.samples
     if samples is not None and samples.policy is not None and samples.reference is not None:
@@ -64,6 +65,7 @@ def row_metrics(rows: RowFacts) -> dict[str, Any]:
     """What can be said of ``rows`` whatever step they are of; the keys depend on the target.
 
     Those of log-probs are left out for a reward model, those of log-ratios without a reference.
+    Rows that are not finite are counted in n_not_finite, where there are any, and nowhere else.
 
     reward_accuracy: pairs with p ≠ ½ whose margin has the sign that p says, a zero counts ½;
     rankings: pairs of answers in the right order; unpaired answers: P(a desirable one has the
@@ -71,6 +73,9 @@ def row_metrics(rows: RowFacts) -> dict[str, Any]:
     rejected_*: the other answers, or the undesirable ones. n_judged: what the accuracy is over.
     """
     found: dict[str, Any] = {"n_rows": len(rows.ids), "entropy": _finite(rows.entropy)}
+    rows = measured(rows)
+    if found["n_rows"] > len(rows.ids):
+        found["n_not_finite"] = found["n_rows"] - len(rows.ids)
     if rows.reference is not None:
         found["mean_logratio"] = _mean(rows.ratios()[_scored(rows)])
     match rows.target:
@@ -88,6 +93,23 @@ def row_metrics(rows: RowFacts) -> dict[str, Any]:
             nll = -float(rows.policy[:, 0].sum()) / tokens if tokens else None
             found |= {"chosen_logp": _mean(rows.policy[:, 0]), "nll_per_token": nll}
     return found
+
+
+def measured(rows: RowFacts) -> RowFacts:
+    """The rows whose rewards are finite; the others count in no metric but ``n_not_finite``."""
+    known: Any = np.isfinite(rows.rewards()).all(axis=1)
+    if known.all():
+        return rows
+    return replace(
+        rows,
+        ids=[row_id for row_id, is_known in zip(rows.ids, known, strict=True) if is_known],
+        p=rows.p[known],
+        weight=rows.weight[known],
+        values=rows.values[known],
+        policy=rows.policy[known],
+        reference=None if rows.reference is None else rows.reference[known],
+        n_tokens=rows.n_tokens[known],
+    )
 
 
 def agreement(margin: Floats, p: Floats) -> tuple[float | None, int]:

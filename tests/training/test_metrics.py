@@ -202,6 +202,17 @@ def test_no_metric_is_ever_nan(policy, reference, p, target):
     json.dumps(row_metrics(rows), allow_nan=False)
 
 
+def test_rows_that_are_not_finite_are_counted_and_change_nothing_else():
+    margin, p = np.array([1.0, -2.0, 0.5]), np.array([1.0, 0.9, 0.75])
+    clean = row_metrics(pair_facts(margin, p))
+    with np.errstate(invalid="ignore"):
+        dirty = pair_facts([*margin, float("nan"), float("inf")], [*p, 1.0, 1.0])
+    found = row_metrics(dirty)
+    assert found.pop("n_not_finite") == 2
+    assert found.pop("n_rows") == clean.pop("n_rows") + 2
+    assert found == clean
+
+
 def test_the_line_of_a_step_counts_what_a_trainer_without_sharing_would_feed():
     line = step_line(step_facts(3, 9, pair_facts([0.1], [1.0]), terms={"nll": 0.2}))
     assert line["tokens_per_second"] == 1200 / 0.5

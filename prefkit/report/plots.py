@@ -40,11 +40,13 @@ def line_plot(
     reference: float | None = None,
 ) -> Markup:
     """Lines over a shared x axis, at most N_COLOURS told apart by colour and dash."""
-    height, left, right, top, bottom = 300, 58, 14, 14, 46
+    height, right, top, bottom = 300, 14, 14, 46
     every = [point for points in series.values() for point in points]
     heights = [y for _, y in every] + ([] if reference is None else [reference])
     x_ticks = ticks(min(x for x, _ in every), max(x for x, _ in every), 7)
     y_ticks = ticks(min(heights), max(heights), 5)
+    # The turned y label stands left of the longest tick.
+    left = max(58.0, max(len(label(y)) for y in y_ticks) * GLYPH + 30)
     # x is not widened to round ticks: a curve should fill its frame.
     x_low, x_high = min(x for x, _ in every), max(x for x, _ in every)
     if x_low == x_high:

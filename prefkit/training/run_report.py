@@ -19,7 +19,9 @@ from prefkit.training.monitor import EVALUATIONS, METRICS, ROWS, SAMPLES
 from prefkit.training.worst import WORST
 
 REPORT = "report.html"
-MOST_POINTS = 300
+MOST_POINTS = 100
+# Of a figure that few rows determine.
+FEW_POINTS = 30
 N_PAIRS = 12
 N_SAMPLES = 12
 Lines = Sequence[Mapping[str, Any]]
@@ -76,6 +78,7 @@ def _add_learning(
         {n: (ls, "reward_accuracy") for n, ls in both.items()},
         reference=0.5,
         note="The part of the rows whose answers the policy ranks as their labels do.",
+        most=FEW_POINTS,
     )
     _plot(
         report,
@@ -137,6 +140,7 @@ def _add_length(report: Report, lines: Lines) -> None:
         reference=0.0,
         note="Correlation of how much longer the chosen answer is with its reward margin, and with "
         "its label. A margin that follows length more than the labels do is a shortcut.",
+        most=FEW_POINTS,
     )
 
 
@@ -157,6 +161,7 @@ def _add_drift(report: Report, lines: Lines, evaluations: Lines) -> None:
         report,
         "KL from sampled answers",
         {"mean": (evaluations, "kl"), "k3": (evaluations, "kl_k3")},
+        y_label="nats",
         reference=0.0,
         note="Nats an answer, from answers drawn from the policy at temperature 1: the mean of the "
         "log-ratio, and Schulman's k3 summed over tokens, which varies less.",
@@ -232,27 +237,28 @@ def _plot(
     reference: float | None = None,
     note: str = "",
     y_label: str = "",
+    most: int = MOST_POINTS,
 ) -> None:
     """A plot against steps of those series that have values; none where none has."""
     drawn: Series = {}
     for name, (lines, key) in series.items():
-        points = _points(lines, key)
+        points = _points(lines, key, most)
         if points:
             drawn[name] = points
     if not drawn:
         return
     longest = max(len(lines) for lines, _ in series.values())
-    if longest > MOST_POINTS:
-        note = f"{note} Each point is the mean of {-(-longest // MOST_POINTS)} steps.".strip()
+    if longest > most:
+        note = f"{note} Each point is the mean of {-(-longest // most)} steps.".strip()
     label = y_label or title.lower()
     report.line_plot(
         drawn, title=title, x_label="step", y_label=label, reference=reference, note=note
     )
 
 
-def _points(lines: Lines, key: str) -> list[tuple[float, float | None]]:
+def _points(lines: Lines, key: str, most: int = MOST_POINTS) -> list[tuple[float, float | None]]:
     """(step, value) of the lines that have one; of a long run the mean of equal stretches."""
-    size = max(1, -(-len(lines) // MOST_POINTS))
+    size = max(1, -(-len(lines) // most))
     found: list[tuple[float, float | None]] = []
     for start in range(0, len(lines), size):
         stretch = lines[start : start + size]

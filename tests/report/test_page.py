@@ -156,3 +156,13 @@ def test_writing_below_a_file_names_the_path(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="file"):
         Report("t").write(tmp_path / "file" / "report.html")
+
+
+def test_the_axis_label_stands_clear_of_long_tick_labels():
+    series = {"rate": [(1, 4.4e-05), (2, 5.6e-05)]}
+    page = Report("t").line_plot(series, title="rate", x_label="step", y_label="rate")
+    (plot,) = plots(page.html())
+    ticks = [e for e in by_class(plot, "tick") if e.get("text-anchor") == "end"]
+    assert any("e-05" in (tick.text or "") for tick in ticks)
+    # 6.6 px a glyph; the turned label's middle is at 14 px and its glyphs are 12 px high.
+    assert min(float(e.get("x", 0)) - 6.6 * len(e.text or "") for e in ticks) >= 14 + 6

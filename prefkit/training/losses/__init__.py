@@ -138,8 +138,9 @@ class Loss:
     them. per: the denominator of a step, Σ w over rows or Σ w·n_tokens of first answers.
     divergences: it reads ``scores()``, so f-divergences apply. needs_mismatch: column 1 is an
     answer to another row's prompt. rewards: ``Logps.policy`` holds rewards, not log-probs.
-    reads_votes: it reads ``Targets.votes``. stable: its parameters keep their meaning; the others
-    are there for reference and may change. params: the numbers it takes.
+    reads_votes: it reads ``Targets.votes``. per_token: it divides log-ratios by their tokens, so
+    an answer's reward is a mean. stable: its parameters keep their meaning; the others are there
+    for reference and may change. params: the numbers it takes.
     """
 
     name: str
@@ -157,6 +158,7 @@ class Loss:
     needs_mismatch: bool = False
     rewards: bool = False
     reads_votes: bool = False
+    per_token: bool = False
     stable: bool = False
     params: Mapping[str, Param] = field(default_factory=dict)
 
@@ -215,6 +217,7 @@ def register_loss(
     needs_mismatch: bool = False,
     rewards: bool = False,
     reads_votes: bool = False,
+    per_token: bool = False,
     stable: bool = False,
     params: Mapping[str, Param] | None = None,
 ) -> Callable[[LossFunction], LossFunction]:
@@ -245,6 +248,7 @@ def register_loss(
                 needs_mismatch=needs_mismatch,
                 rewards=rewards,
                 reads_votes=reads_votes,
+                per_token=per_token,
                 stable=stable,
                 params=dict(params or {}),
             ),

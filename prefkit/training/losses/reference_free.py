@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 @register_loss(
     "simpo",
+    per_token=True,
     paper="Meng et al. 2024, arXiv 2405.14734",
     equation="6",
     soft="expected under a label drawn from p: the winner leads by γ, whichever it is",

@@ -34,6 +34,7 @@ def ipo(logps: Logps, targets: Targets, *, params: Mapping[str, float]) -> Tenso
 
 @register_loss(
     "ipo_mean",
+    per_token=True,
     paper=IPO,
     equation="17 on scores per token, as TRL's loss_type='ipo' computes it",
     soft=SOFT_IPO,

@@ -59,6 +59,7 @@ def cdpo(logps: Logps, targets: Targets, *, params: Mapping[str, float]) -> Tens
 
 @register_loss(
     "sigmoid_norm",
+    per_token=True,
     paper="Lambert et al. 2024 (Tülu 3), arXiv 2411.15124",
     equation="length-normalised DPO",
     soft="cross-entropy with p",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prefkit.cli.output import facts_table, finish, progress_bars
+from prefkit.cli.source import MAP_HELP, read_map
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,6 +40,7 @@ def train(
     heldout: Annotated[
         str | None, typer.Option(help="Preferences kept apart, scored at the end.")
     ] = None,
+    mapping: Annotated[list[str] | None, typer.Option("--map", help=MAP_HELP)] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, for example beta=0.2.")
     ] = None,
@@ -64,6 +66,7 @@ def train(
             out=out,
             start_adapter=adapter,
             heldout=heldout,
+            mapping=read_map(mapping),
             overwrite=overwrite,
             progress=progress,
         )

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ def train(
     start_adapter: Path | str | None = None,
     heldout: Any = None,
     constraints: Sequence[Constraint] = (),
+    mapping: Mapping[str, str] | None = None,
     overwrite: bool = True,
     progress: Progress = silent,
 ) -> TrainResult:
@@ -42,7 +43,8 @@ def train(
     memory (``prefkit.policy.loaded.loaded_policy(model, tokenizer)``; its weights are then trained in
     place). data, heldout: a file, a Hub id, a datasets.Dataset, a table or a list of Example or
     TrainRow, or rows as dictionaries. constraints: penalties added to the loss, each
-    ``(logps, rows) -> (rows,)``.
+    ``(logps, rows) -> (rows,)``. mapping: field → column where the data names its columns
+    differently, such as {"prompt": "question"}.
 
     Run again after a kill it goes on where it stood; a finished run of the same inputs is not done
     again; another run's result in ``out`` is replaced, or with ``overwrite=False`` a
@@ -62,6 +64,7 @@ def train(
         start_adapter=None if start_adapter is None else Path(start_adapter),
         heldout=heldout,
         constraints=constraints,
+        mapping=mapping,
         overwrite=overwrite,
         progress=progress,
     )

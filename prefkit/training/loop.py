@@ -30,6 +30,7 @@ from prefkit.policy.load import Policy, load_policy
 from prefkit.policy.logp_store import Floats
 from prefkit.policy.logps import TokenLogps
 from prefkit.policy.resolve import ModelSource
+from prefkit.policy.rewards import load_reward_model
 from prefkit.policy.trees import Tree
 from prefkit.training import checkpoint
 from prefkit.training.adapter import prepare_model, reference_mode
@@ -85,6 +86,7 @@ def run(
     start_adapter: Path | None,
     heldout: Any,
     constraints: Sequence[Constraint],
+    mapping: Mapping[str, str] | None,
     overwrite: bool,
     progress: Progress,
 ) -> TrainResult:
@@ -99,6 +101,7 @@ def run(
         start=start_adapter,
         heldout=heldout,
         constraints=constraints,
+        mapping=mapping,
         progress=progress,
     )
     earlier = finished(plan)
@@ -132,7 +135,8 @@ def _prepared(plan: Plan, ranks: Ranks, progress: Progress) -> _Run:
     ranks.wait()
     known = score_other(plan, ranks, progress)
     settings = plan.settings
-    policy = plan.loaded or load_policy(
+    load = load_reward_model if plan.objective.rewards else load_policy
+    policy = plan.loaded or load(
         plan.source,
         dtype=settings.dtype,
         device=settings.device,

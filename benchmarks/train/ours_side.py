@@ -10,33 +10,30 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 
-class Clock:
-    """A prefkit Progress that keeps when the pass over the reference said how far it was."""
+class Timed:
+    """A function and the seconds that its calls took."""
 
-    def __init__(self) -> None:
-        self.reference: list[tuple[float, int]] = []
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.seconds = 0.0
 
-    def __call__(self, what: str, done: int, total: int | None = None, **rest: Any) -> None:
-        if "reference" in what:
-            self.reference.append((time.perf_counter(), done))
-
-    def rate(self) -> tuple[float, int]:
-        """Seconds and rows between the first and the last report: warm-up is left out."""
-        if len(self.reference) < 2:
-            return 0.0, 0
-        (begun, first), (ended, last) = self.reference[0], self.reference[-1]
-        return ended - begun, last - first
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        started = time.perf_counter()
+        value = self.function(*given, **named)
+        self.seconds += time.perf_counter() - started
+        return value
 
 
 def main(job: dict[str, Any]) -> None:
     import torch
 
     import prefkit
-    from prefkit.training import LoraSettings, TrainSettings
+    from prefkit.training import LoraSettings, TrainSettings, loop
 
     torch.set_num_threads(job["threads"])
     folder = Path(job["folder"])
@@ -59,7 +56,8 @@ def main(job: dict[str, Any]) -> None:
         trackers=[],
         reference_store=job["store"],
     )
-    clock = Clock()
+    # The pass over the reference comes before the steps: it is timed for itself.
+    loop.score_missing = scoring = Timed(loop.score_missing)
     started = time.perf_counter()
     prefkit.train(
         job["model"],
@@ -67,16 +65,14 @@ def main(job: dict[str, Any]) -> None:
         settings,
         out=folder / "out",
         start_adapter=job["adapter"],
-        progress=clock,
     )
     lines = (folder / "out" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     metrics = [json.loads(line) for line in lines]
-    reference_seconds, reference_pairs = clock.rate()
     figures = {
         "losses": [line["loss"] for line in metrics],
         "step_seconds": [line["seconds"] for line in metrics],
-        "reference_seconds": reference_seconds,
-        "reference_pairs": reference_pairs,
+        "reference_seconds": scoring.seconds,
+        "reference_pairs": len(Path(job["pairs"]).read_text(encoding="utf-8").splitlines()),
         "seconds": time.perf_counter() - started,
     }
     (folder / "figures.json").write_text(json.dumps(figures), encoding="utf-8")

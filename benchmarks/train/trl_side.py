@@ -44,9 +44,25 @@ class Clock(TrainerCallback):
 
 
 class TimedTrainer(DPOTrainer):
-    """TRL's trainer; it notes what the pass that precomputes the reference took."""
+    """TRL's trainer on the tokens that prefkit scores; it notes what precomputing took.
+
+    Chat templates put a line break after the end of a turn. TRL scores it, prefkit does not
+    (docs/from-trl.md); here neither does, so that both sides compute the same losses.
+    """
 
     reference_seconds = 0.0
+
+    def _prepare_dataset(self, *given: Any, **named: Any) -> Any:
+        end = self._tokenizer.eos_token_id
+
+        def without_rest(row: dict[str, list[int]]) -> dict[str, list[int]]:
+            kept = {}
+            for side in ("chosen_ids", "rejected_ids"):
+                ids = row[side]
+                kept[side] = ids[: len(ids) - ids[::-1].index(end)]
+            return kept
+
+        return super()._prepare_dataset(*given, **named).map(without_rest)
 
     def _precompute_ref_logps(self, *given: Any, **named: Any) -> Any:
         started = time.perf_counter()

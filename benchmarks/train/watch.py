@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-INTERVAL = 0.05  # seconds between two looks
+INTERVAL = 0.2  # seconds between two looks: peaks are kept by the kernel, looking costs time
 
 
 @dataclass(frozen=True, slots=True)

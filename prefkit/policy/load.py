@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 VIRTUAL_TOKENS = ("PREFIX_TUNING", "PROMPT_TUNING")
+REWARD_TASK = "SEQ_CLS"  # what peft calls an adapter of a model with one output
 DTYPES = ("auto", "bfloat16", "float16", "float32", "float64")
 
 
@@ -76,22 +77,41 @@ def load_policy(
     4-bit weights (nf4, arXiv 2305.14314), computing in ``dtype``; CUDA only. Raises ModelError for
     weights that do not load.
     """
-    torch = require("torch", "train")
-    transformers = require("transformers", "train")
     if isinstance(source, str):
         source = resolve_model(source)
-    place = pick_device(device)
-    precision = pick_dtype(dtype)
-    four_bits = _four_bits(place, precision) if quantize else {}
     tokenizer = load_tokenizer(source)
+    loader = require("transformers", "train").AutoModelForCausalLM
+    model, _ = load_weights(loader, source, dtype=dtype, device=device, quantize=quantize)
+    if adapter is not None:
+        model = attach_adapter(model, adapter)
+    model.eval()
+    return Policy(model, tokenizer, source, policy_digest(source, adapter))
+
+
+def load_weights(
+    loader: Any,
+    source: ModelSource,
+    *,
+    dtype: str,
+    device: str,
+    quantize: bool = False,
+    **arguments: Any,
+) -> tuple[Any, frozenset[str]]:
+    """What ``loader.from_pretrained`` makes of ``source``, on its device, and the names of weights
+    that the files lack. Raises ModelError for weights that do not load."""
+    torch = require("torch", "train")
+    place, precision = pick_device(device), pick_dtype(dtype)
+    four_bits = _four_bits(place, precision) if quantize else {}
     with quiet_transformers():
         try:
-            model = transformers.AutoModelForCausalLM.from_pretrained(
+            model, info = loader.from_pretrained(
                 source.path,
                 dtype=precision,
                 local_files_only=True,
                 use_safetensors=True,
+                output_loading_info=True,
                 **four_bits,
+                **arguments,
             )
             if not quantize:
                 model.to(place)
@@ -105,10 +125,7 @@ def load_policy(
                 f"{source.path}: transformers cannot load this model: {error}",
                 hint="models that need remote code are not supported; else download it again",
             ) from None
-    if adapter is not None:
-        model = attach_adapter(model, adapter)
-    model.eval()
-    return Policy(model, tokenizer, source, policy_digest(source, adapter))
+    return model, frozenset(info["missing_keys"])
 
 
 def _four_bits(place: torch.device, precision: torch.dtype) -> dict[str, Any]:
@@ -136,10 +153,17 @@ def _unloadable() -> tuple[type[Exception], ...]:
 
 
 def attach_adapter(model: Any, adapter: Path, *, trainable: bool = False) -> Any:
-    """``model`` with the adapter of a peft folder over it; ModelError if it does not fit."""
+    """``model`` with the adapter of a peft folder over it; ModelError if it does not fit.
+
+    A reward model that is trained further takes a language model's adapter too, SFT's say: its
+    layers go on, and the reward's layer is trained beside them.
+    """
     config = check_adapter(adapter)
     peft = require("peft", "train")
+    borrowed = _check_task(model, adapter, config, trainable)
     try:
+        if borrowed:
+            return _on_reward_model(model, adapter)
         if trainable and config.get("peft_type") in VIRTUAL_TOKENS:
             return _virtual_tokens_again(model, adapter)
         # Kept in the model's own precision: on a CPU, fp32 adapters under a bf16 model cost twice.
@@ -152,6 +176,43 @@ def attach_adapter(model: Any, adapter: Path, *, trainable: bool = False) -> Any
             f"{adapter}: the adapter is damaged or does not fit this model: {error}",
             hint="use the base model that the adapter's README names",
         ) from None
+
+
+def _check_task(model: Any, adapter: Path, config: dict[str, Any], trainable: bool) -> bool:
+    """Whether the adapter is a language model's, to be trained further on a reward model."""
+    from prefkit.policy.parts import is_reward_model  # it needs torch
+
+    of_rewards = config.get("task_type") == REWARD_TASK
+    if of_rewards == is_reward_model(model):
+        return False
+    if of_rewards:
+        raise ModelError(
+            f"{adapter}: this is a reward model's adapter, and it was to go over a language model",
+            hint="give it to `prefkit judge --rater reward`, or train with loss=bradley_terry",
+        )
+    if not trainable or config.get("peft_type") in VIRTUAL_TOKENS:
+        raise ModelError(
+            f"{adapter}: this adapter holds no reward model",
+            hint="give one that was trained with loss=bradley_terry",
+        )
+    return True
+
+
+def _on_reward_model(model: Any, adapter: Path) -> Any:
+    """A reward model's new adapter whose layers begin as those of a language model's adapter."""
+    peft = require("peft", "train")
+    config = peft.PeftConfig.from_pretrained(str(adapter))
+    config.task_type, config.inference_mode = REWARD_TASK, False
+    with quiet_transformers():
+        wrapped = peft.get_peft_model(model, config, autocast_adapter_dtype=False)
+        saved = peft.utils.load_peft_weights(str(adapter), device=str(model.device))
+        unknown = peft.set_peft_model_state_dict(wrapped, saved).unexpected_keys
+    if unknown:
+        raise ModelError(
+            f"{adapter}: a reward model has no place for its {unknown[0]}",
+            hint="merge it first (prefkit merge ADAPTER --out DIR), then --model DIR",
+        )
+    return wrapped
 
 
 def _virtual_tokens_again(model: Any, adapter: Path) -> Any:

@@ -10,14 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prefkit.policy.trees import Branch, Tree
 
+if TYPE_CHECKING:
+    import torch
+
 Ints = NDArray[np.int64]
+TOKENS_ON_CPU = 1024
+TOKENS_ON_GPU = 16384
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,20 @@ class Layout:
     kind: Literal["tree", "padded"]
     kernel: Literal["sdpa", "flex"]
     reason: str
+
+
+def size_of(tree: Tree, layout: Layout) -> int:
+    """Tokens that a tree feeds: with the prompt once, or once an answer."""
+    if layout.kind == "tree":
+        return tree.n_tokens
+    return tree.n_tokens + (len(tree.branches) - 1) * len(tree.prompt)
+
+
+def tokens_at_once(wanted: int | None, device: torch.device) -> int:
+    """The tokens of a pack: as wanted, else by device."""
+    if wanted is not None:
+        return wanted
+    return TOKENS_ON_GPU if device.type == "cuda" else TOKENS_ON_CPU
 
 
 def plan_packs(sizes: Sequence[int], budget: int) -> list[list[int]]:

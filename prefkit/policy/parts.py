@@ -38,11 +38,7 @@ def head_of(causal: Any, hidden: Tensor) -> Head:
 
     Raises ModelError for an adapter on the head that is neither LoRA nor DoRA.
     """
-    layer = causal.get_output_embeddings()
-    # peft's modules_to_save: a trained copy beside the original.
-    if hasattr(layer, "modules_to_save"):
-        original = layer.disable_adapters or layer.active_adapter not in layer.modules_to_save
-        layer = layer.original_module if original else layer.modules_to_save[layer.active_adapter]
+    layer = _copy_in_use(causal.get_output_embeddings())
     if not hasattr(layer, "base_layer"):
         return Head(layer.weight, layer.bias, None)
     base = layer.get_base_layer()
@@ -56,6 +52,24 @@ def head_of(causal: Any, hidden: Tensor) -> Head:
             hint="on the head only LoRA and DoRA are supported; leave it out of the target layers",
         )
     return _with_lora(layer, base, hidden)
+
+
+def is_reward_model(model: Any) -> bool:
+    """Whether ``model``, plain or peft's, gives an answer a number and predicts no token."""
+    return type(causal_model(model)).__name__.endswith("ForSequenceClassification")
+
+
+def reward_layer(model: Any) -> Any:
+    """The linear layer (H → 1) that makes the reward, as it stands: transformers' ``score``."""
+    return _copy_in_use(causal_model(model).score)
+
+
+def _copy_in_use(layer: Any) -> Any:
+    """The trained copy of a layer that peft keeps beside the original (modules_to_save)."""
+    if not hasattr(layer, "modules_to_save"):
+        return layer
+    original = layer.disable_adapters or layer.active_adapter not in layer.modules_to_save
+    return layer.original_module if original else layer.modules_to_save[layer.active_adapter]
 
 
 def _with_lora(layer: Any, base: Any, hidden: Tensor) -> Head:

@@ -6,7 +6,6 @@ Layers are named one by one in an adapter's configuration, because vLLM does not
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,8 @@ from torch import Tensor
 
 from prefkit.core.errors import ConfigError, require
 from prefkit.policy.gguf import quiet_transformers
-from prefkit.policy.load import Policy, attach_adapter, check_adapter
+from prefkit.policy.load import REWARD_TASK, Policy, attach_adapter, check_adapter
+from prefkit.policy.parts import is_reward_model
 from prefkit.policy.virtual import keys_values_of
 from prefkit.training.adapter_settings import AdapterSettings
 from prefkit.training.methods import METHODS, Method, method_of
@@ -41,6 +41,11 @@ def prepare_model(policy: Policy, settings: AdapterSettings, start: Path | None,
         policy.model.requires_grad_(True)
         return policy.model
     _check_quantised(method, policy.model)
+    if method.kind == "virtual" and is_reward_model(policy.model):
+        raise ConfigError(
+            f"method {method.name}: peft trains no reward beside virtual tokens",
+            hint="use method lora or full",
+        )
     if method.kind == "virtual":
         return _with_virtual_tokens(policy, method, settings, seed)
     return _with_layers(policy.model, method, settings, seed)
@@ -71,6 +76,10 @@ def _check_quantised(method: Method, model: Any) -> None:
 def _with_layers(model: Any, method: Method, settings: AdapterSettings, seed: int) -> Any:
     targets = target_layers(model, settings.lora.targets)
     head = _head_name(model)
+    if head in targets and is_reward_model(model):
+        raise ConfigError(
+            f"lora.targets: {head} makes the reward and is trained whole", hint=f"leave {head} out"
+        )
     if head in targets and method.name not in HEAD_METHODS:
         raise ConfigError(
             f"lora.targets: method {method.name} does not train the head ({head})",
@@ -81,6 +90,8 @@ def _with_layers(model: Any, method: Method, settings: AdapterSettings, seed: in
         fields["r"] = settings.lora.r
     if method.name == "ia3":
         fields["feedforward_modules"] = []  # every layer's output is scaled, none's input
+    if is_reward_model(model):
+        fields["task_type"] = REWARD_TASK  # by which peft trains and saves the reward's layer too
     return _wrapped(model, _peft_config(method, settings, fields), seed)
 
 
@@ -148,7 +159,7 @@ def _peft_config(method: Method, settings: AdapterSettings, fields: dict[str, An
 
 def _wrapped(model: Any, config: Any, seed: int) -> Any:
     peft = require("peft", "train")
-    with torch.random.fork_rng(), quiet_transformers(), _tying_is_known():
+    with torch.random.fork_rng(), quiet_transformers():
         torch.manual_seed(seed)
         try:
             return peft.get_peft_model(model, config, autocast_adapter_dtype=False)
@@ -159,16 +170,8 @@ def _wrapped(model: Any, config: Any, seed: int) -> Any:
             ) from None
 
 
-@contextmanager
-def _tying_is_known() -> Generator[None]:
-    """Without peft's warning on tied embeddings: the head's adapter is its own, see export."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
-        yield
-
-
 def _head_name(model: Any) -> str:
-    head = model.get_output_embeddings()
+    head = model.score if is_reward_model(model) else model.get_output_embeddings()
     names = [name for name, module in model.named_modules() if module is head]
     return names[0].rpartition(".")[2] if names else ""
 

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from prefkit.core.errors import EnvironmentFault
-from prefkit.policy.layout import Layout, plan_packs
+from prefkit.policy.layout import Layout
 from prefkit.policy.logp_store import Floats
 from prefkit.policy.logps import TokenLogps
 from prefkit.policy.trees import Tree
 from prefkit.training.facts import RowFacts
 from prefkit.training.masters import Masters
 from prefkit.training.objective import Objective, Scored, Totals
-from prefkit.training.packs import Pack, halved, make_pack, size_of
+from prefkit.training.packs import Pack, halved, make_pack, packs_of_ranks, size_of
 from prefkit.training.ranks import Ranks
 from prefkit.training.rows import Row
 
@@ -104,6 +104,7 @@ def row_facts(tables: Sequence[HostTable], objective: Objective) -> RowFacts:
         n_tokens=n_tokens,
         beta=objective.beta,
         per_token=objective.per_token,
+        is_reward=objective.rewards,
         entropy=sum(entropies) / max(1, int(n_tokens.sum())) if entropies else None,
     )
 
@@ -150,13 +151,16 @@ class Gradient:
     def packs(self, rows: Sequence[Row]) -> list[tuple[list[int], bool]]:
         """This rank's packs as indices into ``rows``, and whether each counts.
 
-        Every rank runs as many packs, as sharded layers need; one that has fewer repeats the last
-        one, which then counts for nothing.
+        Sharded layers need every rank to run as many packs: one that has fewer scores the smallest
+        row again, which then counts for nothing.
         """
-        groups = plan_packs([size_of(row.tree, self.layout) for row in rows], self.budget)
-        mine = [(group, True) for group in groups[self.ranks.rank :: self.ranks.world]]
-        turns = -(-len(groups) // self.ranks.world)
-        return mine + [(groups[-1], False)] * (turns - len(mine))
+        sizes = [size_of(row.tree, self.layout) for row in rows]
+        groups = packs_of_ranks(sizes, self.budget, self.ranks.world)
+        mine = [(group, True) for group in groups[self.ranks.rank]]
+        if not self.ranks.sharded:
+            return mine
+        idle = max(len(group) for group in groups) - len(mine)
+        return mine + [([sizes.index(min(sizes))], False)] * idle
 
     def _survive(
         self,
@@ -285,9 +289,12 @@ class Gradient:
         try:
             return self._scored([rows[i] for i in members])[1]
         except torch.OutOfMemoryError:
-            if len(members) == 1 or self.ranks.world > 1:
-                raise
+            pass  # handled below, where the traceback no longer holds the pack's tensors
         torch.cuda.empty_cache()
+        if len(members) == 1 or self.ranks.world > 1:
+            tokens = sum(size_of(rows[i].tree, self.layout) for i in members)
+            self.budget = max(1, min(self.budget, tokens) // 2)
+            raise _out_of_memory(rows[members[0]], tokens, self.budget, self.ranks)
         waiting += halved(members)
         return None
 

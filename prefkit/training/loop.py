@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefkit.core.errors import TrainingError, WorkspaceError
+from prefkit.core.errors import PrefkitError, TrainingError, WorkspaceError
 from prefkit.core.files import clear_leftovers, holding
-from prefkit.core.progress import Progress
+from prefkit.core.progress import Progress, silent
 from prefkit.core.rng import derive_seed
 from prefkit.policy.layout import choose_layout, plan_packs
 from prefkit.policy.load import Policy, load_policy
@@ -45,7 +45,7 @@ from prefkit.training.monitor import Monitor
 from prefkit.training.objective import Constraint
 from prefkit.training.packs import size_of, tokens_at_once
 from prefkit.training.plan import Plan, make_plan
-from prefkit.training.ranks import Ranks, join_ranks
+from prefkit.training.ranks import Ranks, check_launch, join_ranks
 from prefkit.training.reference import score_missing, score_other, split_by_key
 from prefkit.training.result import (
     MANIFEST,
@@ -58,6 +58,7 @@ from prefkit.training.rows import Row
 from prefkit.training.samples import sample_answers
 from prefkit.training.scorer import Scorer, checkpoint_activations
 from prefkit.training.settings import TrainSettings
+from prefkit.training.shards import gathered, shard
 
 # Where the scaling of fp16 gradients starts.
 FP16_SCALE = 2.0**16
@@ -92,22 +93,42 @@ def run(
 ) -> TrainResult:
     """``prefkit.training.train`` with its heavy imports done."""
     started = time.monotonic()
-    ranks = join_ranks()
-    plan = make_plan(
-        model,
-        data,
-        settings,
-        out=out,
-        start=start_adapter,
-        heldout=heldout,
-        constraints=constraints,
-        mapping=mapping,
-        progress=progress,
-    )
-    earlier = finished(plan)
+    ranks = join_ranks(settings)
+    progress = progress if ranks.leads else silent
+    try:
+        check_launch(settings, ranks)
+        # What rank 0 downloads or converts, the others find done.
+        with ranks.leader_first():
+            plan = make_plan(
+                model,
+                data,
+                settings,
+                out=out,
+                start=start_adapter,
+                heldout=heldout,
+                constraints=constraints,
+                mapping=mapping,
+                progress=progress,
+            )
+        return _planned(plan, ranks, overwrite=overwrite, progress=progress, started=started)
+    except PrefkitError as error:
+        ranks.tell(error)
+        raise
+
+
+def _planned(
+    plan: Plan, ranks: Ranks, *, overwrite: bool, progress: Progress, started: float
+) -> TrainResult:
+    out, settings = plan.out, plan.settings
+    if len(set(ranks.gather(plan.run))) > 1:
+        raise TrainingError(
+            "the processes do not have the same model, data and settings",
+            hint="give all of them the same files and the same version of torch",
+        )
+    earlier = ranks.gather(finished(plan) if ranks.leads else None)[0]
     if earlier is not None:
         return earlier
-    if not overwrite and (out / MANIFEST).exists():
+    if ranks.leads and not overwrite and (out / MANIFEST).exists():
         raise WorkspaceError(
             f"{out}: holds the result of another run (other data, model or settings)",
             hint="choose another --out, or replace it with --overwrite",
@@ -162,12 +183,15 @@ class _Run:
         self.model = prepare_model(
             policy, settings, plan.start, derive_seed("adapter", settings.seed)
         )
-        if settings.activation_checkpointing:
+        if settings.activation_checkpointing or ranks.checkpoints_activations:
             checkpoint_activations(self.model)
         self.device = next(self.model.parameters()).device
         self.layout = choose_layout(self.model, longest=plan.longest)
         progress("layout", 1, 1, self.layout.reason)
-        self.scorer = ranks.wrap(Scorer(self.model, self.layout, rewards=plan.objective.rewards))
+        self.scorer = Scorer(self.model, self.layout, rewards=plan.objective.rewards)
+        if ranks.sharded:
+            shard(self.scorer, self.model)
+            ranks.at_work = True
         self.masters = Masters(self.model)
         self.optimizer = make_optimizer(settings, self.masters)
         self.gradient = Gradient(
@@ -184,13 +208,12 @@ class _Run:
         self.gradient.scale = FP16_SCALE if settings.dtype == "float16" else 1.0
         self.average: MovingAverage | None = None
         self.best: Mapping[str, Tensor] | None = None
-        self.best_step: int | None = None
 
     def go(self, started: float) -> TrainResult:
         """All steps that are left, then what the run leaves."""
         plan, settings = self.plan, self.plan.settings
         self._set_reference()
-        point = checkpoint.latest(plan.out, run=plan.run)
+        point = checkpoint.latest(plan.out, run=plan.run, ranks=self.ranks)
         if point is not None:
             state = self._state()
             checkpoint.restore(point, state)
@@ -208,7 +231,8 @@ class _Run:
                     break
                 self._checkpoint(step + 1, monitor)
             result = self._leave(monitor, started, point.step if point else None)
-        checkpoint.clear(plan.out)
+        if self.ranks.leads:
+            checkpoint.clear(plan.out)
         return result
 
     def _set_reference(self) -> None:
@@ -236,9 +260,12 @@ class _Run:
 
     def _score_evenly(self, trees: Sequence[Tree]) -> TokenLogps:
         """Log-probs without dropout and without gradient."""
+        training = self.model.training
         self.model.eval()
         with torch.no_grad():
-            return self.scorer(trees)
+            tokens = self.scorer(trees)
+        self.model.train(training)
+        return tokens
 
     def _score_average(self, trees: Sequence[Tree]) -> Mapping[bytes, Floats]:
         assert self.average is not None
@@ -264,7 +291,8 @@ class _Run:
         while True:
             tables = self.gradient.collect(rows)
             gradients = self.masters.gradients()
-            self.ranks.sum_(gradients)
+            if not self.ranks.sharded:
+                self.ranks.sum_(gradients)
             norm = clip_(gradients, settings.max_grad_norm, self.ranks)
             if self.gradient.scale <= 1 or math.isfinite(float(norm)):
                 break
@@ -283,13 +311,13 @@ class _Run:
             self.average.update(self.masters)
         return _Pending(step, rows, tables, norm, rate, time.monotonic() - started)
 
-    def _record(self, monitor: Monitor, waiting: list[_Pending]) -> None:
+    def _record(self, monitor: Monitor | None, waiting: list[_Pending]) -> None:
         """Copy what waits from the device and log it; stop where it is not finite."""
         for pending in waiting:
             facts = self._facts(pending)
             if not math.isfinite(facts.grad_norm) or not np.isfinite(facts.rows.values).all():
                 _stop(pending.step, facts)
-            if self.ranks.leads:
+            if monitor is not None:
                 monitor.step(facts)
         waiting.clear()
 
@@ -323,28 +351,32 @@ class _Run:
         due = every is not None and done % every == 0
         return bool(self.plan.heldout.rows) and (due or done == self.plan.total_steps)
 
-    def _evaluate(self, monitor: Monitor, done: int) -> bool:
+    def _evaluate(self, monitor: Monitor | None, done: int) -> bool:
         """Measure the held-out rows; True to stop early."""
         started = time.monotonic()
         settings = self.plan.settings
         self.model.eval()
         loss, table = self.gradient.evaluate(self.plan.heldout.rows)
         samples = None
-        if settings.n_samples and not self.ranks.sharded:
+        if settings.n_samples and (self.ranks.leads or self.ranks.sharded):
             samples = self._samples(done)
-        rows = row_facts([table.to_host()], self.plan.objective)
-        monitor.evaluation(EvaluationFacts(done, rows, loss, time.monotonic() - started, samples))
-        now = standing(monitor.evaluations, patience=settings.patience)
+        now = None
+        if monitor is not None:
+            rows = row_facts([table.to_host()], self.plan.objective)
+            seconds = time.monotonic() - started
+            monitor.evaluation(EvaluationFacts(done, rows, loss, seconds, samples))
+            now = standing(monitor.evaluations, patience=settings.patience)
+        now = self.ranks.gather(now)[0]
         if settings.keep_best and now.best_step == done:
             self.best = {name: value.clone() for name, value in self.masters.values.items()}
         return now.stop
 
-    def _checkpoint(self, done: int, monitor: Monitor) -> None:
+    def _checkpoint(self, done: int, monitor: Monitor | None) -> None:
         if done % self.plan.settings.checkpoint_every or done == self.plan.total_steps:
             return
-        if self.ranks.leads:
+        if monitor is not None:
             monitor.sync()
-            checkpoint.save(self.plan.out, done, self._state(), run=self.plan.run)
+        checkpoint.save(self.plan.out, done, self._state(), run=self.plan.run, ranks=self.ranks)
 
     def _state(self) -> checkpoint.State:
         return checkpoint.State(
@@ -361,29 +393,32 @@ class _Run:
         adapted = hasattr(self.model, "peft_config")
         if adapted and plan.reference is not None and plan.reference.kind == "base":
             reference = self._score_reference
-        return sample_answers(
-            self.model,
-            self.tokenizer,
-            [tree.prompt for tree in trees],
-            seed=seed,
-            policy=self._score_evenly,
-            reference=reference,
-        )
+        with gathered(self.scorer):
+            return sample_answers(
+                self.model,
+                self.tokenizer,
+                [tree.prompt for tree in trees],
+                seed=seed,
+                policy=self._score_evenly,
+                reference=reference,
+            )
 
     def _score_reference(self, trees: Sequence[Tree]) -> TokenLogps:
         """Log-probs of the model without what is trained; adapters only."""
         with reference_mode(self.model):
             return self._score_evenly(trees)
 
-    def _leave(self, monitor: Monitor, started: float, resumed_from: int | None) -> TrainResult:
+    def _leave(
+        self, monitor: Monitor | None, started: float, resumed_from: int | None
+    ) -> TrainResult:
         """Write the adapter or model and the manifest, last of all."""
         plan = self.plan
         if self.best is not None:
             self.masters.load(self.best)
-            self.best_step = standing(monitor.evaluations).best_step
-        weights = self.ranks.whole(self.masters.values)
+        weights = self.masters.whole(keep=self.ranks.leads)
         result = None
-        if self.ranks.leads:
+        if monitor is not None:
+            best_step = standing(monitor.evaluations).best_step if self.best is not None else None
             facts = lineage(
                 plan.source,
                 plan.settings,
@@ -404,22 +439,25 @@ class _Run:
                 monitor,
                 folder,
                 layout=self.layout,
-                best_step=self.best_step,
+                best_step=best_step,
                 seconds=time.monotonic() - started,
                 resumed_from=resumed_from,
             )
             write_manifest(plan, result)
         return self.ranks.gather(result)[0]
 
-    def _monitor(self, done: int) -> Monitor:
+    def _monitor(self, done: int) -> contextlib.AbstractContextManager[Monitor | None]:
+        """What rank 0 sees the run with; nothing on the others."""
         plan = self.plan
+        if not self.ranks.leads:
+            return contextlib.nullcontext()
         sigmoid = [term.loss.name for term in plan.objective.terms] == ["sigmoid"]
         return Monitor(
-            plan.out if self.ranks.leads else plan.out / f".rank-{self.ranks.rank}",
+            plan.out,
             total=plan.total_steps,
             run=plan.run,
             done=done,
-            trackers=plan.settings.trackers if self.ranks.leads else (),
+            trackers=plan.settings.trackers,
             config=plan.settings.model_dump(mode="json"),
             first_loss=math.log(2) if sigmoid and plan.starts_at_reference else None,
             tolerance=LN2_TOLERANCE.get(plan.settings.dtype, 5e-3),

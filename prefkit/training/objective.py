@@ -198,4 +198,9 @@ def make_objective(settings: TrainSettings, constraints: Sequence[Constraint] = 
             f"{objective.target} rows",
             hint="leave them out",
         )
+    if objective.rewards and constraints:
+        raise ConfigError(
+            f"{terms[0].loss.name}: constraints read log-probs, and a reward model has none",
+            hint="leave them out",
+        )
     return objective

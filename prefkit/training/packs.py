@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefkit.policy.layout import Layout
 from prefkit.policy.logp_store import Floats, logp_keys
+from prefkit.policy.packing import plan_packs, size_of, tokens_at_once
 from prefkit.policy.trees import Tree
 from prefkit.training.losses import Targets, Votes
 from prefkit.training.rows import Row
 from prefkit.training.votes import RowVote
 
-TOKENS_ON_CPU = 1024
-TOKENS_ON_GPU = 16384
+__all__ = ["Pack", "halved", "make_pack", "packs_of_ranks", "size_of", "tokens_at_once"]
 
 Put = Callable[[object, torch.dtype], Tensor]
 
@@ -109,21 +108,27 @@ def _error_rate(vote: RowVote | None) -> float:
     return -1.0 if vote is None or vote.error_rate is None else vote.error_rate
 
 
-def size_of(tree: Tree, layout: Layout) -> int:
-    """Tokens that a tree feeds: with the prompt once, or once an answer."""
-    if layout.kind == "tree":
-        return tree.n_tokens
-    return tree.n_tokens + (len(tree.branches) - 1) * len(tree.prompt)
+def packs_of_ranks(sizes: Sequence[int], budget: int, world: int) -> list[list[list[int]]]:
+    """For each rank its packs of at most ``budget`` tokens, as indices of ``sizes``.
+
+    Each index goes to one rank, the largest first to the rank with the fewest tokens so far, so
+    that no rank waits long for another. A rank may have none.
+    """
+    if world == 1:
+        return [plan_packs(sizes, budget)]
+    shares: list[list[int]] = [[] for _ in range(world)]
+    loads = [0] * world
+    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        rank = loads.index(min(loads))
+        shares[rank].append(index)
+        loads[rank] += sizes[index]
+    return [
+        [[share[i] for i in pack] for pack in plan_packs([sizes[i] for i in share], budget)]
+        for share in (sorted(share) for share in shares)
+    ]
 
 
 def halved(members: list[int]) -> tuple[list[int], list[int]]:
     """A pack's members as two packs."""
     half = len(members) // 2
     return members[:half], members[half:]
-
-
-def tokens_at_once(wanted: int | None, device: torch.device) -> int:
-    """The tokens of a pack: as wanted, else by device."""
-    if wanted is not None:
-        return wanted
-    return TOKENS_ON_GPU if device.type == "cuda" else TOKENS_ON_CPU

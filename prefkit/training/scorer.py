@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from prefkit.policy.layout import Layout
-from prefkit.policy.logps import TokenLogps, answer_states, tree_logps
+from prefkit.policy.logps import TokenLogps, tree_logps
+from prefkit.policy.rewards import answer_rewards
 from prefkit.policy.trees import Tree
 
 
@@ -33,16 +34,9 @@ class Scorer(nn.Module):
         """
         if not self.rewards:
             return tree_logps(self.model, trees, layout=self.layout, statistics=statistics)
-        states = answer_states(self.model, trees, layout=self.layout)
-        values = reward_head(self.model)(states).squeeze(-1).float()
+        values = answer_rewards(self.model, trees, layout=self.layout)
         answer = torch.arange(len(values), device=values.device)
         return TokenLogps(values, answer, len(values), None, None)
-
-
-def reward_head(model: Any) -> nn.Module:
-    """The layer (H → 1) that transformers' sequence classifiers call ``score``."""
-    causal = model.get_base_model() if hasattr(model, "peft_config") else model
-    return causal.score
 
 
 def checkpoint_activations(model: Any) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from prefkit.core.errors import ConfigError
 from prefkit.training.adapter_settings import AdapterSettings, LoraSettings
 from prefkit.training.losses import Loss, losses
+from prefkit.training.methods import METHODS
 
 __all__ = ["LoraSettings", "TrainSettings"]
 
@@ -182,10 +183,25 @@ def _mixture_faults(settings: TrainSettings, chosen: list[Loss]) -> list[str]:
         faults.append(f"these losses have no kind of rows in common: {kinds}")
     if len({loss.rewards for loss in chosen}) > 1:
         faults.append("a loss of a reward model cannot be mixed with one of a language model")
+    if any(loss.rewards for loss in chosen):
+        faults += _reward_faults(settings)
     if settings.divergence != "reverse_kl":
         closed = [loss.name for loss in chosen if not loss.divergences]
         if closed:
             faults.append(f"divergence: {', '.join(closed)} has no other form than reverse_kl")
+    return faults
+
+
+def _reward_faults(settings: TrainSettings) -> list[str]:
+    """What a reward model cannot be trained with."""
+    faults = [f"{name}: a reward model has no log-probs" for name in ("wpo", "ld_alpha")
+              if getattr(settings, name) not in (None, False)]  # fmt: skip
+    if METHODS[settings.method].kind == "virtual":
+        faults.append(f"method {settings.method}: peft trains no reward beside virtual tokens")
+    if settings.n_samples:
+        faults.append("n_samples: a reward model writes no answers")
+    if settings.reference != "base":
+        faults.append(f"reference {settings.reference}: a reward model is compared with none")
     return faults
 
 

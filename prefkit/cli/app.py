@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from prefkit.cli.output import show_error, stderr
-from prefkit.core.errors import PrefkitError, from_os_error
+from prefkit.core.errors import PrefkitError, ToldElsewhere, from_os_error
 from prefkit.core.threads import wait_without_spinning
 
 INTERRUPTED = 130
@@ -30,6 +30,8 @@ VERBS = {
     "aggregate": "Turn votes into P(a wins) for each comparison.",
     "curate": "Filter a preference set; every dropped row keeps its reason.",
     "train": "Train a LoRA adapter with DPO on soft labels.",
+    "merge": "Write an adapter merged into its base model, for vLLM and other tools.",
+    "push": "Upload an adapter or model to the Hugging Face Hub.",
     "evaluate": "Compare two policies on held-out prompts, with an interval.",
     "loop": "Run rounds of generate, vote, curate, train and evaluate.",
     "export": "Write preferences for TRL and other tools.",
@@ -96,6 +98,8 @@ def main() -> None:
     wait_without_spinning()
     try:
         app(prog_name="prefkit", standalone_mode=True)
+    except ToldElsewhere:
+        sys.exit(1)
     except PrefkitError as error:
         show_error(error)
         sys.exit(1)

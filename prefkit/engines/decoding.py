@@ -5,7 +5,8 @@ a finished row leaves the batch at once and waiting rows take its place. The pro
 prefix (the chat template's system turn) is computed once, and the n samples of one prompt share
 its prefill.
 
-Layout of the key-value cache: ``[prefix | body]``; every row is right-aligned in the body, and a
+Layout of the key-value cache: ``[prefix | body]``, where an adapter's virtual tokens are the first
+of the prefix; every row is right-aligned in the body, and a
 boolean mask tells the padding on its left. Position ids are explicit, so padding shifts nothing.
 Knows tensors and token ids; knows no prompt, file or text.
 """
@@ -19,6 +20,9 @@ from typing import Any
 
 import torch
 from torch.nn import functional
+
+# Keys and values of one layer: (1, kv heads, T, head size) each.
+KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 # Waiting rows are admitted in groups of at least batch / REFILL, so that prefill stays efficient.
 REFILL = 4
@@ -69,12 +73,15 @@ class Decoder:
         stop_ids: frozenset[int],
         batch_size: int,
         share_prefix: bool = True,
+        virtual: Sequence[KeysValues] = (),
     ) -> None:
         self.model = model
         self.device = model.device
         self.stop_ids = stop_ids
         self.batch_size = batch_size
         self.share_prefix = share_prefix
+        self.virtual = list(virtual)
+        self.n_virtual = virtual[0][0].shape[-2] if virtual else 0
 
     @torch.inference_mode()
     def run(self, sequences: Sequence[Continuation]) -> Iterator[Row]:
@@ -82,7 +89,7 @@ class Decoder:
         # Similar lengths together: least padding in prefill.
         waiting = deque(sorted(sequences, key=lambda s: (-len(s.ids), s.index)))
         prefix = self._prefix(waiting)
-        batch = Batch(len(prefix), self.device)
+        batch = Batch(self.n_virtual + len(prefix), self.device)
         prefix_cache = self._prefill_prefix(prefix)
         while waiting or batch.rows:
             group = self._next_group(waiting, len(batch.rows))
@@ -115,11 +122,11 @@ class Decoder:
             group.append(waiting.popleft())
         return group
 
-    def _prefill_prefix(self, prefix: tuple[int, ...]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def _prefill_prefix(self, prefix: tuple[int, ...]) -> list[KeysValues]:
         if not prefix:
-            return []
+            return self.virtual
         ids = torch.tensor([prefix], device=self.device)
-        cache = new_cache()
+        cache = filled_cache(self.virtual, 1)
         self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         return [(layer.keys, layer.values) for layer in cache.layers]
 
@@ -128,10 +135,11 @@ class Decoder:
         batch: Batch,
         group: list[Continuation],
         prefix: tuple[int, ...],
-        prefix_cache: list[tuple[torch.Tensor, torch.Tensor]],
+        prefix_cache: list[KeysValues],
     ) -> torch.Tensor:
         """Prefill the group and add its rows to the batch; next-token logits (new rows, V)."""
-        n_prefix, bodies = len(prefix), [s.ids[len(prefix) :] for s in group]
+        bodies = [s.ids[len(prefix) :] for s in group]
+        n_prefix = batch.n_prefix
         width = max(len(body) for body in bodies)
         ids = torch.zeros(len(group), width, dtype=torch.long)
         mask = torch.zeros(len(group), n_prefix + width, dtype=torch.bool)
@@ -141,10 +149,7 @@ class Decoder:
             mask[row, n_prefix + width - len(body) :] = True
         mask = mask.to(self.device)
         positions = (mask.long().cumsum(1) - 1).clamp(min=0)[:, n_prefix:]
-        cache = new_cache()
-        for layer, (keys, values) in enumerate(prefix_cache):
-            shape = (len(group), -1, -1, -1)
-            cache.update(keys.expand(shape), values.expand(shape), layer)
+        cache = filled_cache(prefix_cache, len(group))
         out = self.model(
             input_ids=ids.to(self.device),
             attention_mask=mask,
@@ -255,6 +260,15 @@ def new_cache() -> Any:
     from transformers.cache_utils import DynamicCache
 
     return DynamicCache()
+
+
+def filled_cache(layers: Sequence[KeysValues], n_rows: int) -> Any:
+    """A cache in which each of ``n_rows`` rows holds the keys and values of ``layers``."""
+    cache = new_cache()
+    for index, (keys, values) in enumerate(layers):
+        shape = (n_rows, -1, -1, -1)
+        cache.update(keys.expand(shape), values.expand(shape), index)
+    return cache
 
 
 def new_rows(sequence: Continuation) -> list[Row]:

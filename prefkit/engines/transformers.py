@@ -27,10 +27,15 @@ class TransformersEngine:
     """
 
     def __init__(self, source: ModelSource, adapter: Path | None, settings: EngineSettings) -> None:
+        import torch
+
         from prefkit.engines.attention import use_grouped_attention
         from prefkit.engines.decoding import Decoder
+        from prefkit.policy.virtual import virtual_keys_values
 
         policy = load_policy(source, adapter=adapter, dtype=settings.dtype, device=settings.device)
+        with torch.inference_mode():
+            virtual = virtual_keys_values(policy.model)
         model = policy.model if adapter is None else policy.model.get_base_model()
         use_grouped_attention(model)
         self.tokenizer = policy.tokenizer
@@ -44,14 +49,22 @@ class TransformersEngine:
                 f"{', '.join(sorted(layers - ATTENTION))}",
                 hint="use --backend vllm or a running server",
             )
+        full = layers == {"full_attention"}
+        if virtual and not full:
+            raise EngineError(
+                f"{adapter}: virtual tokens in front of sliding windows cannot be decoded here",
+                hint="train with method lora for this model",
+            )
         on_cpu = model.device.type == "cpu"
         self.decoder = Decoder(
             model,
             stop_ids=self.stop_ids,
             batch_size=settings.batch_size or (64 if on_cpu else 256),
             # Padding inside a row would shift a window that counts columns.
-            share_prefix=layers == {"full_attention"},
+            share_prefix=full,
+            virtual=virtual,
         )
+        self.max_length -= self.decoder.n_virtual
 
     def sample(
         self, requests: Sequence[Request]

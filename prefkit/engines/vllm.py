@@ -9,17 +9,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any, get_args
 
 from prefkit.core.errors import EngineError, require
 from prefkit.engines.base import Request, Sample, Unanswered
 from prefkit.engines.settings import EngineSettings
-from prefkit.policy.load import check_adapter, load_tokenizer
+from prefkit.policy.load import VIRTUAL_TOKENS, check_adapter, load_tokenizer
 from prefkit.policy.resolve import ModelSource
 from prefkit.policy.template import encode_prompt
 
 # Lengths are rounded up to this, so that a longer prompt rarely changes the engine's shape.
 LENGTH_STEP = 64
+# What the head and the embedding are called in the models that transformers has.
+HEADS = {"lm_head", "embed_out", "output", "embed_tokens", "wte", "embed_in"}
 
 
 class VllmEngine:
@@ -34,6 +37,8 @@ class VllmEngine:
             VLLM_CPU_KVCACHE_SPACE=str(settings.cpu_kv_gib),
         )
         require("vllm", "vllm")
+        if adapter is not None:
+            check_servable(adapter)
         self.source = source
         self.adapter = adapter
         self.settings = settings
@@ -157,3 +162,31 @@ class VllmEngine:
         # skip_special_tokens drops the end-of-turn token that the ids still hold.
         text = self.tokenizer.decode(list(output.token_ids), skip_special_tokens=True)
         return Sample(text, output.finish_reason, output.cumulative_logprob)
+
+
+def check_servable(adapter: Path) -> None:
+    """EngineError for an adapter that vLLM does not serve, with what to do instead.
+
+    It serves plain LoRA of inner layers. Its own check comes late, and a head's adapter it would
+    lay over a matrix that the embedding shares.
+    """
+    config = check_adapter(adapter)
+    kind = str(config.get("peft_type"))
+    if kind in VIRTUAL_TOKENS:
+        raise EngineError(
+            f"{adapter}: vLLM does not serve virtual tokens ({kind.replace('_', ' ').lower()})",
+            hint="use --backend transformers",
+        )
+    what = None
+    if kind != "LORA":
+        what = f"adapters of method {kind.lower()}"
+    elif config.get("use_dora"):
+        what = "DoRA adapters"
+    elif set(config.get("target_modules") or ()) & HEADS or config.get("modules_to_save"):
+        what = "adapters of the head or embedding"
+    if what is not None:
+        raise EngineError(
+            f"{adapter}: vLLM does not serve {what}",
+            hint=f"prefkit merge {quote(str(adapter))} --out DIR, then --model DIR without "
+            "--adapter; or --backend transformers",
+        )

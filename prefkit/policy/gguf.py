@@ -126,7 +126,8 @@ def _move_into_place(temporary: Path, target: Path) -> None:
 def quiet_transformers() -> Iterator[None]:
     """No progress bars or notices of transformers inside: prefkit reports on its own.
 
-    FutureWarnings too: peft reads attributes that transformers has renamed.
+    FutureWarnings too: peft reads attributes that transformers has renamed. Nor peft's advice on an
+    adapter of a tied head: here it is the head's own, and merging unties it (training/merge.py).
     """
     logging = importlib.import_module("transformers.utils.logging")
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -135,6 +136,7 @@ def quiet_transformers() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
             yield
     finally:
         logging.set_verbosity(level)

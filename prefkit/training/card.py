@@ -27,18 +27,16 @@ def vllm_rank(rank: int) -> int:
 def model_card(facts: Mapping[str, Any], form: Form, *, base: str) -> str:
     """Markdown with a YAML head as the Hub reads it.
 
-    facts: as ``lineage`` makes them. base: what loads the base model, a Hub id or a folder.
+    facts: as ``lineage`` makes them; data None where another tool trained. base: what loads the
+    base model, a Hub id or a folder.
     """
-    method = METHODS[facts["method"]]
     parts = [
         *_head(facts, form),
         f"# {TITLES[form]}",
         "",
-        f"Method: {method.name}, {method.about}.",
-        "",
         *_section("Origin", _origin(facts)),
-        *_section("Data", _data(facts["data"])),
-        *_section("Who judged", _judged(facts["data"])),
+        *(_section("Data", _data(facts["data"])) if facts["data"] else []),
+        *(_section("Who judged", _judged(facts["data"])) if facts["data"] else []),
         *_section("Training", _training(facts)),
         "## Use",
         "",
@@ -67,13 +65,15 @@ def _section(title: str, lines: list[str]) -> list[str]:
 def _origin(facts: Mapping[str, Any]) -> list[str]:
     base, start = facts["base"], facts["start"]
     revision = f", revision `{base['revision']}`" if base["revision"] else ""
-    lines = [
-        f"base model: `{base['hub'] or base['spec']}`{revision}, digest `{base['digest']}`",
-        f"started from: adapter `{start}`" if start else "started from: the base model",
-        f"run: `{facts['run']}`",
-    ]
-    if facts.get("rounding"):
-        lines.append(f"merged in fp32 and stored as {facts['rounding']}")
+    lines = [f"base model: `{base['hub'] or base['spec']}`{revision}, digest `{base['digest']}`"]
+    method = METHODS.get(facts["method"])
+    lines.append(f"method: {facts['method']}" + (f", {method.about}" if method else ""))
+    if start:
+        lines.append(f"started from: adapter `{start}`")
+    if facts["run"]:
+        lines.append(f"run: `{facts['run']}`")
+    if facts.get("adapter"):
+        lines.append(f"merged in fp32: adapter `{facts['adapter']}`, stored as {facts['rounding']}")
     return lines
 
 

@@ -7,18 +7,16 @@ model also the tokenizer and chat template it was trained with.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from prefkit.core.files import replacing_folder, write_json, write_text
+from prefkit.core.files import replacing_folder
 from prefkit.policy.gguf import quiet_transformers
 from prefkit.policy.load import ADAPTER_CONFIG
-from prefkit.policy.resolve import TOKENIZER_FILES, ModelSource
+from prefkit.policy.resolve import ModelSource
 from prefkit.training.card import Form, model_card
 from prefkit.training.lineage import FACTS, base_name
 
@@ -62,7 +60,7 @@ def save_adapter(
     base = base_name(source)
     # What a method keeps beside its parameters (VeRA's random projections) is saved with them.
     state = {**model.state_dict(), **weights}
-    state = {name: value.detach().cpu() for name, value in state.items() if _not_base(name)}
+    state = {name: value.detach() for name, value in state.items() if _not_base(name)}
     with replacing_folder(folder) as temporary, quiet_transformers():
         model.save_pretrained(str(temporary), state_dict=state, save_embedding_layers=False)
         path = temporary / ADAPTER_CONFIG
@@ -71,7 +69,9 @@ def save_adapter(
         for key in ("target_modules", "feedforward_modules"):
             if isinstance(config.get(key), list):
                 config[key] = sorted(config[key])  # peft keeps sets
-        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+        path.write_text(
+            json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8"
+        )
         _describe(temporary, facts, "adapter", base)
 
 
@@ -96,7 +96,7 @@ def save_model(
         state[name] = state[twin]
     with replacing_folder(folder) as temporary, quiet_transformers():
         # The small files first: a disk that is full for the tokenizer needs no gigabytes to tell.
-        save_tokenizer(tokenizer, source, temporary)
+        tokenizer.save_pretrained(str(temporary))
         _describe(temporary, facts, form, base_name(source))
         model.save_pretrained(str(temporary), state_dict=state)
 
@@ -112,20 +112,8 @@ def tied_names(model: Any) -> dict[str, str]:
     return twins
 
 
-def save_tokenizer(tokenizer: Any, source: ModelSource, folder: Path) -> None:
-    """Copy the tokenizer and chat template of ``source``; written anew where it has no files."""
-    found = [source.path / name for name in TOKENIZER_FILES if (source.path / name).is_file()]
-    if not found:
-        tokenizer.save_pretrained(str(folder))
-    for path in found:
-        shutil.copyfile(path, folder / path.name)
-
-
 def _describe(folder: Path, facts: Mapping[str, Any], form: Form, base: str) -> None:
-    write_json(folder / FACTS, {**facts, "form": form})
-    write_text(folder / "README.md", model_card(facts, form, base=base))
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """ "bfloat16" for torch.bfloat16."""
-    return str(dtype).removeprefix("torch.")
+    facts = {**facts, "form": form}
+    text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / FACTS).write_text(text + "\n", "utf-8")
+    (folder / "README.md").write_text(model_card(facts, form, base=base), "utf-8")

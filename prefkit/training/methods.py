@@ -6,6 +6,7 @@ Each method of peft that is not here was tried or read and is refused with the r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -126,7 +127,7 @@ def find_method(name: str) -> Method:
     raise ValueError(f"no such method{did_you_mean(name, list(METHODS))} ({known})")
 
 
-def method_of(config: dict[str, object]) -> str:
+def method_of(config: Mapping[str, object]) -> str:
     """The name of the method that wrote an adapter's configuration, or peft's own in lower case."""
     peft_type = str(config.get("peft_type", "")).upper()
     if peft_type == "LORA":

@@ -7,6 +7,7 @@ import json
 import peft
 import pytest
 import torch
+from adapters import IDS, chosen, left, loaded, logits, trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prefkit.core.errors import ConfigError, MissingExtra
@@ -14,46 +15,10 @@ from prefkit.policy.load import load_policy
 from prefkit.settings import parse_settings
 from prefkit.training.adapter import prepare_model, reference_mode, target_layers
 from prefkit.training.adapter_settings import AdapterSettings, LoraSettings
-from prefkit.training.export import leave
-from prefkit.training.lineage import data_facts, lineage
 from prefkit.training.methods import METHODS, REFUSED
 
-IDS = torch.randint(5, 300, (2, 12), generator=torch.Generator().manual_seed(0))
-SMALL = {"fourierft": {"n_frequency": 64}, "oft": {"oft_block_size": 8}}
 NAMES = [name for name in METHODS if name != "qlora"]
 ADAPTERS = [name for name in NAMES if name != "full"]
-
-
-def chosen(name, **changes):
-    values = {"lora": LoraSettings(r=4), "n_virtual_tokens": 5, "method": name}
-    return AdapterSettings(**{**values, "method_options": SMALL.get(name, {}), **changes})
-
-
-def loaded(folder):
-    return load_policy(str(folder), dtype="float32", device="cpu")
-
-
-@torch.no_grad()
-def logits(model):
-    """Of the tokens of IDS: peft puts those of the virtual tokens before them."""
-    return model(input_ids=IDS).logits[:, -IDS.shape[1] :]
-
-
-def trained(model, *, steps=3):
-    """A few large steps towards one token, so that every part of the adapter has moved."""
-    parts = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(parts, lr=0.3)
-    for _ in range(steps):
-        (-model(input_ids=IDS).logits.log_softmax(-1)[:, -1, 7].sum()).backward()
-        torch.nn.utils.clip_grad_norm_(parts, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-    return {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
-
-
-def left(model, policy, settings, weights, out):
-    facts = lineage(policy.source, settings, data=data_facts([]), run="run")
-    return leave(model, weights, out, tokenizer=policy.tokenizer, source=policy.source, facts=facts)
 
 
 @pytest.fixture(scope="module")

@@ -322,7 +322,10 @@ class TrainRow:
     """What a trainer sees: a prompt, its completions and what is known of them.
 
     target "pair": completions = (chosen, rejected), p = P(first wins). "unpaired": one
-    completion, p in {0, 1}. "ranking": best first. "demonstration": one completion, p = 1.
+    completion, p = 1 desirable or 0. "ranking": best first. "demonstration": one completion,
+    p = 1. A prompt without messages: the completions are raw text, for no chat template. votes,
+    evidence: JSON as in Example. arguments: what the chat template is given besides messages and
+    tools. place: where the row was read ("pairs.jsonl:17"), "" where it was not.
     """
 
     id: str
@@ -332,6 +335,15 @@ class TrainRow:
     p: float = 1.0
     weight: float = 1.0
     margin: float | None = None
+    votes: str | None = None
+    evidence: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    place: str = ""
+
+    @property
+    def name(self) -> str:
+        """How messages name the row: its id, and its place where that is known."""
+        return f"row {self.id} ({self.place})" if self.place else f"row {self.id}"
 
     @classmethod
     def of(cls, example: Example) -> Self:
@@ -344,6 +356,8 @@ class TrainRow:
             example.p,
             example.weight,
             example.margin,
+            example.votes,
+            example.evidence,
         )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefkit.core.errors import DataError
-from prefkit.core.registry import did_you_mean
+from prefkit.core.registry import Registry, did_you_mean
 from prefkit.formats.layouts import ALIASES, LAYOUTS, PAIRS, Layout
 from prefkit.formats.rows import Row, Rows
 from prefkit.formats.values import kind_of
@@ -22,7 +22,7 @@ N_NEAREST = 3  # layouts whose misfit a refusal explains
 # A row that does not fit is an error by row later; a column mostly of another kind is another
 # layout.
 ENOUGH = 0.8
-EXTRAS = ("id", "p", "weight", "margin", "tags", "votes", "evidence")
+EXTRAS = ("id", "p", "weight", "margin", "tags", "votes", "evidence", "chat_template_kwargs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,16 @@ class Detected:
 
 
 def detect(
-    rows: Rows, *, layout: str | None = None, mapping: Mapping[str, str] | None = None
+    rows: Rows,
+    *,
+    layout: str | None = None,
+    mapping: Mapping[str, str] | None = None,
+    among: Sequence[Registry[Layout]] = (LAYOUTS,),
 ) -> Detected:
     """The layout of ``rows``; DataError if none or more than one fits.
 
     layout: skips the choice, not the check. mapping: our column → their column; an empty name
-    leaves our column out, whatever theirs is called.
+    leaves our column out, whatever theirs is called. among: the registries it is looked for in.
     """
     columns = resolve_columns(rows, mapping or {})
     sampled = _sample(rows.values)
@@ -49,7 +53,10 @@ def detect(
         ours: Counter(kind_of(row.get(theirs)) for row in sampled)
         for ours, theirs in columns.items()
     }
-    candidates = [LAYOUTS.get(layout)] if layout else [entry for _, entry in LAYOUTS]
+    candidates = [entry for known in among for _, entry in known]
+    if layout:
+        holding = next((known for known in among if layout in known), among[0])
+        candidates = [holding.get(layout)]
     fitting = [entry for entry in candidates if not misfits(entry, kinds)]
     if len(fitting) != 1:
         raise _refusal(rows, kinds, candidates, fitting)
@@ -109,6 +116,9 @@ def misfits(entry: Layout, kinds: Mapping[str, Counter[Any]]) -> list[str]:
         n_fit = sum(counts[kind] for kind in allowed)
         if n_given == 0 or n_fit < ENOUGH * n_given:
             found.append(f"{column} is {_listed(counts)}, not {' or '.join(allowed)}")
+    if entry.alone:
+        known = {*entry.needs, *entry.optional, *EXTRAS, *entry.forbids}
+        found += [f"column {name!r} would be left out" for name in kinds if name not in known]
     return found
 
 

@@ -15,7 +15,14 @@ from typing import Any, Protocol, cast
 from prefkit.core.records import Message, Messages
 from prefkit.core.registry import Registry
 from prefkit.formats.schema import messages_from_rows
-from prefkit.formats.values import Kind, is_missing, messages_value, parse_transcript, text_value
+from prefkit.formats.values import (
+    Kind,
+    is_missing,
+    messages_value,
+    parse_transcript,
+    text_value,
+    tools_value,
+)
 
 
 class Unusable(Exception):
@@ -33,9 +40,12 @@ class Sides:
 
 
 class Reader(Protocol):
-    """Reads one row. ValueError: a malformed cell. Unusable: a matter of content."""
+    """Reads one row. ValueError: a malformed cell. Unusable: a matter of content.
 
-    def __call__(self, row: Mapping[str, Any], /) -> Sides: ...
+    A pair layout gives Sides, the others what train_layouts.py says.
+    """
+
+    def __call__(self, row: Mapping[str, Any], /) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +53,8 @@ class Layout:
     """One layout.
 
     needs: column → the kinds it may hold. forbids: columns that would make the reading
-    ambiguous. optional: columns that the reader uses where they are there.
+    ambiguous. optional: columns that the reader uses where they are there. alone: any other
+    column but the usual extras speaks against it. target: the kind of training row it holds.
     """
 
     name: str
@@ -52,6 +63,8 @@ class Layout:
     read: Reader
     forbids: frozenset[str] = frozenset()
     optional: tuple[str, ...] = field(default=())
+    alone: bool = False
+    target: str = "pair"
 
 
 LAYOUTS: Registry[Layout] = Registry("layout", "prefkit.layouts")
@@ -112,7 +125,7 @@ def read_prefkit(row: Mapping[str, Any]) -> Sides:
 )
 def read_strings(row: Mapping[str, Any]) -> Sides:
     """One user turn and two answers."""
-    prompt = (*_system(row), Message.of("user", text_value(row["prompt"], "prompt")))
+    prompt = (*system_turn(row), Message.of("user", text_value(row["prompt"], "prompt")))
     return Sides(prompt, _answer(row, "chosen"), _answer(row, "rejected"))
 
 
@@ -124,7 +137,7 @@ def read_strings(row: Mapping[str, Any]) -> Sides:
 )
 def read_transcript_prompt(row: Mapping[str, Any]) -> Sides:
     """The dialogue before the answer, by role, and two answers."""
-    prompt = (*_system(row), *parse_transcript(text_value(row["prompt"], "prompt"), "prompt"))
+    prompt = (*system_turn(row), *parse_transcript(text_value(row["prompt"], "prompt"), "prompt"))
     if prompt[-1].role == "assistant" and not prompt[-1].text:
         prompt = prompt[:-1]  # an open "Assistant:" asks for the answer; it is not a turn
     return Sides(prompt, _answer(row, "chosen"), _answer(row, "rejected"))
@@ -167,7 +180,7 @@ def read_messages(row: Mapping[str, Any]) -> Sides:
 def read_conversational(row: Mapping[str, Any]) -> Sides:
     """TRL's explicit-prompt conversational format; tags and p travel beside it."""
     return Sides(
-        _prompt_messages(row),
+        prompt_messages(row),
         messages_value(row["chosen"], "chosen"),
         messages_value(row["rejected"], "rejected"),
         _tools(row),
@@ -185,7 +198,7 @@ def read_full_conversation(row: Mapping[str, Any]) -> Sides:
     sides = split_dialogues(
         messages_value(row["chosen"], "chosen"), messages_value(row["rejected"], "rejected")
     )
-    stated = _prompt_messages(row)
+    stated = prompt_messages(row)
     shared = [(m.role, m.text.strip()) for m in sides.prompt]
     if any((m.role, m.text.strip()) not in shared for m in stated):
         raise Unusable("the prompt column is not in the dialogue")
@@ -212,7 +225,8 @@ def _answer(row: Mapping[str, Any], column: str) -> Messages:
     return (Message.of("assistant", text_value(row[column], column)),)
 
 
-def _system(row: Mapping[str, Any]) -> Messages:
+def system_turn(row: Mapping[str, Any]) -> Messages:
+    """The turn of a ``system`` column, () where it is missing or empty."""
     value = row.get("system")
     if is_missing(value) or value == "":
         return ()
@@ -220,12 +234,12 @@ def _system(row: Mapping[str, Any]) -> Messages:
 
 
 def _tools(row: Mapping[str, Any]) -> str | None:
-    value = row.get("tools")
-    return None if is_missing(value) or value == "" else text_value(value, "tools")
+    return tools_value(row.get("tools"))
 
 
-def _prompt_messages(row: Mapping[str, Any]) -> Messages:
+def prompt_messages(row: Mapping[str, Any]) -> Messages:
+    """The ``prompt`` column, text or messages, behind the ``system`` turn."""
     value = row["prompt"]
     if isinstance(value, str):
-        return (*_system(row), Message.of("user", value))
-    return (*_system(row), *messages_value(value, "prompt"))
+        return (*system_turn(row), Message.of("user", value))
+    return (*system_turn(row), *messages_value(value, "prompt"))

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,8 @@ from prefkit.formats.values import is_missing, number_value, tags_value
 
 __all__ = ["Loaded", "load", "load_comparisons", "load_prompts", "read_examples", "rows_of"]
 INFINITY = float("inf")
+SHOWN_FAULTS = 5
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def read_examples(
         if all(isinstance(item, Example) for item in items):
             data = to_table(cast(Sequence[Example], items), Example)
     rows = rows_of(data, split=split, revision=revision)
-    own = None if mapping or layout not in (None, "prefkit") else _own_table(rows)
+    own = None if mapping or layout not in (None, "prefkit") else own_table(rows)
     if own is not None:
         evidence = ("prefkit's own examples, by their schema",)
         everything = range(own.num_rows)
@@ -165,7 +167,7 @@ def _as_arrow(data: Any) -> pa.Table | None:
                 f"a {type(data).__name__} is not one table", hint="pass one split: data['train']"
             )
         case "pandas", "DataFrame":
-            return pa.Table.from_pandas(data, preserve_index=False)
+            return _of_pandas(data)
         case "polars", "DataFrame":
             return cast(pa.Table, data.to_arrow())
         case "polars", "LazyFrame":
@@ -174,7 +176,23 @@ def _as_arrow(data: Any) -> pa.Table | None:
             return None
 
 
-def _own_table(rows: Rows) -> pa.Table | None:
+def _of_pandas(frame: Any) -> pa.Table:
+    """The table, with NaN left in columns of numbers: pyarrow would make it null, read as p = 1.
+
+    A margin may be missing, and then pandas has no other word for it.
+    """
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    for i, name in enumerate(table.column_names):
+        if (
+            name != "margin"
+            and pa.types.is_floating(table.field(i).type)
+            and str(frame.dtypes.iloc[i])[:5] == "float"
+        ):
+            table = table.set_column(i, name, pa.array(frame.iloc[:, i].to_numpy()))
+    return table
+
+
+def own_table(rows: Rows) -> pa.Table | None:
     """The rows as an Example table without a step through Python, if they are one already."""
     table = rows.table
     if table is None or not set(EXAMPLES.names) <= set(table.column_names):
@@ -183,39 +201,42 @@ def _own_table(rows: Rows) -> pa.Table | None:
         own = table.select(EXAMPLES.names).cast(EXAMPLES)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
         return None
-    for name in ("id", "prompt", "chosen", "rejected", "p", "weight"):
-        if own.column(name).null_count:
-            raise DataError(f"{rows.source}: column {name!r} has rows without a value")
+    faults = _own_faults(own)
+    if faults:
+        raise DataError(
+            first_faults([f"{rows.source}: {fault}" for fault in faults]),
+            hint="mend or leave out these rows",
+        )
     p = own.column("p").to_numpy()
-    low, high = (float(p.min()), float(p.max())) if len(p) else (1.0, 1.0)
-    if not (low >= 0 and high <= 1):
-        raise DataError(f"{rows.source}: p is {low if low < 0 else high:g}; expected 0 to 1")
-    weight = own.column("weight").to_numpy()
-    bad = weight[~(np.isfinite(weight) & (weight >= 0))]
-    if len(bad):
-        raise DataError(f"{rows.source}: weight is {bad[0]:g}; expected a number of at least 0")
-    return own if low >= 0.5 else None
+    return own if not len(p) or p.min() >= 0.5 else None
+
+
+def _own_faults(own: pa.Table) -> list[str]:
+    """What is wrong with the rows of an Example table, by row and id."""
+    ids = own.column("id").to_pylist()
+    faults: list[tuple[int, str]] = []
+    for name in ("id", "prompt", "chosen", "rejected", "p", "weight"):
+        empty = own.column(name).is_null().to_numpy()
+        faults += [(i, f"{name} is missing") for i in np.flatnonzero(empty).tolist()]
+    ranges = {"p": (0.0, 1.0), "weight": (0.0, INFINITY), "margin": (-INFINITY, INFINITY)}
+    for name, (low, high) in ranges.items():
+        column = own.column(name).combine_chunks()
+        given = column.is_valid().to_numpy(zero_copy_only=False)
+        values = column.fill_null(0.5).to_numpy(zero_copy_only=False)
+        wrong = given & ~(np.isfinite(values) & (values >= low) & (values <= high))
+        expected = "expected 0 to 1" if name == "p" else "expected a finite number"
+        expected += " of at least 0" if name == "weight" else ""
+        faults += [
+            (i, f"{name} is {values[i]:g}; {expected}") for i in np.flatnonzero(wrong).tolist()
+        ]
+    return [f"row {i + 1} ({ids[i]}): {what}" for i, what in sorted(faults)]
 
 
 def _read(rows: Rows, found: Detected) -> Loaded:
-    examples: list[Example] = []
-    kept: list[int] = []
-    unusable: list[tuple[str, str]] = []
-    n_flipped = n_diverging = 0
-    for index, row in enumerate(rows.values):
-        values = {ours: row.get(theirs) for ours, theirs in found.columns.items()}
-        try:
-            sides = found.layout.read(values)
-            example, flipped = _example(sides, values, rows, index)
-        except Unusable as reason:
-            unusable.append((rows.place(index), str(reason)))
-            continue
-        except (ValueError, KeyError, TypeError) as error:
-            raise rows.fault(index, str(error)) from None
-        examples.append(example)
-        kept.append(index)
-        n_flipped += flipped
-        n_diverging += len(sides.chosen) > 1 or len(sides.rejected) > 1
+    read = read_each(
+        rows, found, lambda sides, values, index: build_example(sides, values, rows, index)
+    )
+    examples = [example for example, _ in read.items]
     return Loaded(
         to_table(examples, Example),
         rows.source,
@@ -223,14 +244,57 @@ def _read(rows: Rows, found: Detected) -> Loaded:
         found.evidence,
         found.unused,
         len(rows.values),
-        n_flipped,
-        n_diverging,
-        tuple(unusable),
-        kept,
+        sum(flipped for _, flipped in read.items),
+        sum(len(e.chosen) > 1 or len(e.rejected) > 1 for e in examples),
+        read.unusable,
+        read.kept,
     )
 
 
-def _example(sides: Sides, row: Mapping[str, Any], rows: Rows, index: int) -> tuple[Example, bool]:
+@dataclass(frozen=True, slots=True)
+class ReadEach(Generic[T]):
+    """What became of each row: items with their rows' indices, (place, reason) of the others."""
+
+    items: list[T]
+    kept: list[int]
+    unusable: tuple[tuple[str, str], ...]
+
+
+def read_each(
+    rows: Rows, found: Detected, build: Callable[[Any, Mapping[str, Any], int], T]
+) -> ReadEach[T]:
+    """Every row read by the layout and built: ``build(what the layout gives, columns, index)``.
+
+    DataError names the first five malformed rows with their places.
+    """
+    items: list[T] = []
+    kept: list[int] = []
+    unusable: list[tuple[str, str]] = []
+    faults: list[str] = []
+    for index, row in enumerate(rows.values):
+        values = {ours: row.get(theirs) for ours, theirs in found.columns.items()}
+        try:
+            items.append(build(found.layout.read(values), values, index))
+            kept.append(index)
+        except Unusable as reason:
+            unusable.append((rows.place(index), str(reason)))
+        except (ValueError, KeyError, TypeError) as error:
+            faults.append(f"{rows.place(index)}: {error}")
+    if faults:
+        raise DataError(first_faults(faults), hint="mend or leave out these rows")
+    return ReadEach(items, kept, tuple(unusable))
+
+
+def first_faults(faults: Sequence[str]) -> str:
+    """The first five faults, a line each, and how many more there are."""
+    more = len(faults) - SHOWN_FAULTS
+    lines = [*faults[:SHOWN_FAULTS], *([f"and {more} more rows"] if more > 0 else [])]
+    return "\n".join(lines)
+
+
+def build_example(
+    sides: Sides, row: Mapping[str, Any], rows: Rows, index: int
+) -> tuple[Example, bool]:
     if not sides.chosen or not sides.rejected:
         raise ValueError(f"{'chosen' if not sides.chosen else 'rejected'} has no messages")
     if not any(message.parts for message in sides.prompt) or (
@@ -242,6 +306,10 @@ def _example(sides: Sides, row: Mapping[str, Any], rows: Rows, index: int) -> tu
     prompt = Prompt.make(sides.prompt, tools=sides.tools, source=Path(rows.source).name, tags=tags)
     p = number_value(row.get("p"), "p", low=0.0, high=1.0)
     weight = number_value(row.get("weight"), "weight", low=0.0, high=INFINITY)
+    evidence = _text_or_none(row.get("evidence")) or _provenance(row, rows, index)
+    votes = _text_or_none(row.get("votes"))
+    if votes is not None and p is not None and p < 0.5:
+        votes, evidence = _of_other_side(votes, evidence)
     return Example.make(
         prompt,
         sides.chosen,
@@ -249,9 +317,30 @@ def _example(sides: Sides, row: Mapping[str, Any], rows: Rows, index: int) -> tu
         p=1.0 if p is None else p,
         weight=1.0 if weight is None else weight,
         margin=number_value(row.get("margin"), "margin", low=-INFINITY, high=INFINITY),
-        votes=_text_or_none(row.get("votes")),
+        votes=votes,
         tags=tags,
-        evidence=_text_or_none(row.get("evidence")) or _provenance(row, rows, index),
+        evidence=evidence,
+    )
+
+
+def _of_other_side(votes: str, evidence: str) -> tuple[str, str]:
+    """Votes and evidence of a row whose sides are swapped: chosen is now the other slot."""
+    facts: Any = json.loads(evidence)
+    if not isinstance(facts, dict):
+        raise ValueError("evidence is not a JSON object, and the row's votes need its chosen_slot")
+    slot = "a" if facts.get("chosen_slot") == "b" else "b"
+    turned: Any = json.loads(votes)
+    other = {"chosen": "rejected", "rejected": "chosen"}
+    if isinstance(turned, list):
+        turned = [
+            vote | {"choice": other[vote["choice"]]}
+            if isinstance(vote, dict) and vote.get("choice") in other
+            else vote
+            for vote in turned
+        ]
+    dump = json.dumps
+    return dump(turned, ensure_ascii=False), dump(
+        {**facts, "chosen_slot": slot}, ensure_ascii=False
     )
 
 

@@ -11,7 +11,14 @@ from prefkit.core.records import Message, Messages, Prompt
 from prefkit.formats.detect import resolve_columns
 from prefkit.formats.rows import Rows, read_lines, read_rows
 from prefkit.formats.schema import messages_from_rows
-from prefkit.formats.values import is_missing, kind_of, messages_value, tags_value, text_value
+from prefkit.formats.values import (
+    is_missing,
+    kind_of,
+    messages_value,
+    tags_value,
+    text_value,
+    tools_value,
+)
 
 TEXT_SUFFIXES = (".txt", ".text")
 
@@ -68,10 +75,9 @@ def prompt_of(row: Mapping[str, Any], *, source: str) -> Prompt:
         raise ValueError("the prompt is empty")
     if messages[-1].role == "assistant":
         raise ValueError("the prompt ends with an assistant turn; expected a user turn last")
-    tools = row.get("tools")
     return Prompt.make(
         messages,
-        tools=None if is_missing(tools) or tools == "" else text_value(tools, "tools"),
+        tools=tools_value(row.get("tools")),
         source=source,
         tags=tags_value(row.get("tags")),
     )

@@ -80,8 +80,11 @@ def text_value(value: Any, column: str) -> str:
 
 
 def number_value(value: Any, column: str, *, low: float, high: float) -> float | None:
-    """A number in [low, high], None where it is missing or an empty CSV field."""
-    if is_missing(value) or value == "":
+    """A number in [low, high], None where it is missing or an empty CSV field.
+
+    NaN is refused, not read as missing: a label that a computation lost is no certain label.
+    """
+    if value is None or value == "":
         return None
     try:
         if isinstance(value, bool):
@@ -134,13 +137,55 @@ def _message(turn: Any, where: str) -> Message:
     return Message(
         cast(str, role),
         _parts(parts, where),
-        None if is_missing(calls) or calls in ("", []) else _as_json(calls),
+        None if is_missing(calls) or calls in ("", []) else _calls_json(calls, where),
         None if is_missing(name) or name == "" else text_value(name, f"{where}: name"),
     )
 
 
-def _as_json(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def object_value(value: Any, column: str) -> dict[str, Any]:
+    """An object out of an object or its JSON text, {} where it is missing."""
+    if is_missing(value) or value == "":
+        return {}
+    if isinstance(value, str):
+        value = _parsed(value, column)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{column} is {_shown(value)}; expected an object")
+    return cast(dict[str, Any], _without_none(value))
+
+
+def tools_value(value: Any, column: str = "tools") -> str | None:
+    """The tools as JSON text, out of a list of schemas or JSON text; None where there are none."""
+    if is_missing(value) or value in ("", []):
+        return None
+    tools = _parsed(value, column) if isinstance(value, str) else _without_none(value)
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise ValueError(f"{column} is {_shown(value)}; expected a list of JSON schemas")
+    # Text that came as text stays as it is: ids are made of it.
+    return value if isinstance(value, str) else json.dumps(tools, ensure_ascii=False)
+
+
+def _parsed(text: str, column: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        raise ValueError(f"{column} is {_shown(text)}; expected JSON") from None
+
+
+def _without_none(value: Any) -> Any:
+    """``value`` without keys that hold None: Arrow gives every row the keys of all rows."""
+    if isinstance(value, Mapping):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(item) for item in value]
+    return value
+
+
+def _calls_json(value: Any, where: str) -> str:
+    """Tool calls as JSON text."""
+    if isinstance(value, str):
+        _parsed(value, f"{where}: tool_calls")
+        return value
+    return json.dumps(_without_none(value), ensure_ascii=False)
 
 
 def _parts(content: Any, where: str) -> tuple[Part, ...]:

@@ -153,7 +153,8 @@ def plain_prompt(prompt: Prompt) -> str:
     """The text of a prompt of one user turn, "" for none; DataError for more."""
     if not prompt.messages:
         return ""
-    if len(prompt.messages) > 1 or prompt.messages[0].role != "user":
+    first, *others = prompt.messages
+    if others or first.role != "user":
         raise DataError(
             f"prompt {prompt.id}: a dialogue, and no chat template that would render it",
             hint="use a model with a chat template, or prompts of one user turn",

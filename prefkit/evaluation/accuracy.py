@@ -19,9 +19,8 @@ from prefkit.core.records import Example
 from prefkit.evaluation.interval import score_interval
 from prefkit.policy.load import Policy, load_policy, release_memory
 from prefkit.policy.resolve import ModelSource
-from prefkit.policy.template import TokenRow, encode_row
-
-ROWS_AT_ONCE = 16
+from prefkit.policy.template import Exchange, encode_trees, truncate
+from prefkit.policy.trees import Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +59,13 @@ def reward_accuracy(
         raise DataError(
             f"none of the {len(examples)} pairs has a label that ranks its answers (p > 0.5)"
         )
-    policy = load_policy(source, adapter=adapter, dtype=dtype)
-    rows = [
-        encode_row(policy.tokenizer, example.prompt, side, max_length=max_length)
-        for example in ranked
-        for side in (example.chosen, example.rejected)
-    ]
-    rewards = _log_ratios(policy, rows, has_adapter=adapter is not None, progress=progress)
-    del policy
-    release_memory()
-    margins = [beta * (c - r) for c, r in zip(rewards[::2], rewards[1::2], strict=True)]
+    margins = [0.0] * len(ranked)
+    if adapter is not None:
+        policy = load_policy(source, adapter=adapter, dtype=dtype)
+        ratios = log_ratios(policy, ranked, max_length=max_length, progress=progress)
+        del policy
+        release_memory()
+        margins = [beta * (chosen - rejected) for chosen, rejected in ratios]
     outcomes = [0.5 if m == 0 else float(m > 0) for m in margins]
     return Accuracy(
         accuracy=fmean(outcomes),
@@ -80,32 +76,58 @@ def reward_accuracy(
     )
 
 
-def _log_ratios(
-    policy: Policy, rows: Sequence[TokenRow], *, has_adapter: bool, progress: Progress
-) -> list[float]:
-    """log π − log π_ref of each row, in the order given; batches of like length."""
-    order = sorted(range(len(rows)), key=lambda index: -len(rows[index].ids))
-    ratios = [0.0] * len(rows)
-    if not has_adapter:
-        return ratios
-    progress("held-out accuracy", 0, len(rows))
-    for start in range(0, len(order), ROWS_AT_ONCE):
-        indices = order[start : start + ROWS_AT_ONCE]
-        batch = [rows[index] for index in indices]
-        for index, ratio in zip(indices, _batch_ratios(policy, batch), strict=True):
-            ratios[index] = ratio
-        progress("held-out accuracy", start + len(indices), len(rows))
-    return ratios
+def log_ratios(
+    policy: Policy,
+    examples: Sequence[Example],
+    *,
+    max_length: int | None = None,
+    progress: Progress = silent,
+) -> list[tuple[float, float]]:
+    """log π − log π_ref of the chosen and the rejected answer of each example, in nats, in order.
 
-
-def _batch_ratios(policy: Policy, batch: Sequence[TokenRow]) -> list[float]:
+    ``policy`` has an adapter; without it the model is the reference. max_length: both answers of
+    an example lose their end beyond it; DataError where its prompt alone fills it.
+    """
+    # Imported here: they load torch.
     import torch
 
-    from prefkit.policy.logps import completion_logps
+    from prefkit.policy.layout import choose_layout
+    from prefkit.policy.logps import tree_logps
+    from prefkit.policy.packing import plan_packs, size_of, tokens_at_once
 
     model: Any = policy.model
-    with torch.no_grad():
-        new = completion_logps(model, batch, pad_id=policy.pad_id)
-        with model.disable_adapter():
-            reference = completion_logps(model, batch, pad_id=policy.pad_id)
-    return (new - reference).tolist()
+    trees = _trees(policy, examples, max_length)
+    layout = choose_layout(model, longest=max(tree.longest for tree in trees))
+    sizes = [size_of(tree, layout) for tree in trees]
+    found: list[tuple[float, float]] = [(0.0, 0.0)] * len(trees)
+    done = 0
+    progress("held-out accuracy", done, len(trees))
+    for pack in plan_packs(sizes, tokens_at_once(None, model.device)):
+        company = [trees[index] for index in pack]
+        with torch.no_grad():
+            new = tree_logps(model, company, layout=layout).sums()
+            with model.disable_adapter():
+                reference = tree_logps(model, company, layout=layout).sums()
+        for index, (chosen, rejected) in zip(
+            pack, (new - reference).view(-1, 2).tolist(), strict=True
+        ):
+            found[index] = (chosen, rejected)
+        progress("held-out accuracy", done := done + len(pack), len(trees))
+    return found
+
+
+def _trees(policy: Policy, examples: Sequence[Example], max_length: int | None) -> list[Tree]:
+    exchanges = [Exchange(e.prompt, (e.chosen, e.rejected)) for e in examples]
+    trees: list[Tree] = []
+    for example, whole in zip(examples, encode_trees(policy.tokenizer, exchanges), strict=True):
+        if not isinstance(whole, Tree):
+            raise whole
+        tree = whole if max_length is None else truncate(whole, max_length, "answers")
+        if tree is None:
+            raise DataError(
+                f"example {example.id}: its {len(whole.prompt)} prompt tokens fill max_length "
+                f"{max_length}",
+                hint="raise max_length",
+            )
+        trees.append(tree)
+    return trees

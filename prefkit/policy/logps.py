@@ -19,8 +19,7 @@ from prefkit.policy.head import head_logps
 from prefkit.policy.masks import block_mask, dense_mask
 from prefkit.policy.packing import Layout, Packed, pack_padded, pack_shared
 from prefkit.policy.parts import causal_model, head_of, logit_finish, trunk
-from prefkit.policy.template import TokenRow
-from prefkit.policy.trees import Branch, Tree
+from prefkit.policy.trees import Tree
 from prefkit.policy.virtual import virtual_keys_values
 from prefkit.policy.virtual_cache import read_only_cache
 
@@ -142,17 +141,3 @@ def _mask(causal: Any, packed: Packed, put: _Put, layout: Layout, n_virtual: int
     dtype = causal.get_input_embeddings().weight.dtype
     boolean = causal.config._attn_implementation == "sdpa"
     return dense_mask(put.tree[0], put.branch[0], n_virtual, None if boolean else dtype)
-
-
-# Kept until the training loop has moved to tree_logps.
-def completion_logps(model: Any, rows: Sequence[TokenRow], *, pad_id: int) -> Tensor:
-    """log p(answer | prompt) of each row, summed over its tokens: (len(rows),) fp32, in nats."""
-    trees = [tree_of(row) for row in rows]
-    return tree_logps(model, trees, layout=Layout("padded", "sdpa", "")).sums()
-
-
-def tree_of(row: TokenRow) -> Tree:
-    """A row as a tree of one branch whose every token is scored."""
-    answer = np.array(row.ids[row.n_prompt :], np.int32)
-    branch = Branch(answer, np.ones(len(answer), np.bool_))
-    return Tree(np.array(row.ids[: row.n_prompt], np.int32), (branch,))

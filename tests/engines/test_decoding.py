@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
+from tree_cases import make_tree  # noqa: E402
+
 from prefkit.engines.attention import grouped_step, use_grouped_attention  # noqa: E402
 from prefkit.engines.decoding import Continuation, Decoder, invert  # noqa: E402
-from prefkit.policy.logps import completion_logps  # noqa: E402
-from prefkit.policy.template import TokenRow  # noqa: E402
+from prefkit.policy.logps import tree_logps  # noqa: E402
+from prefkit.policy.packing import Layout  # noqa: E402
 
 SYSTEM = tuple(range(40, 60))  # a common beginning, long enough to be shared
 
@@ -113,13 +115,11 @@ def test_more_samples_than_the_batch_holds_are_still_all_written(model):
 
 def test_logprob_is_the_models_own_at_any_temperature(model, stop):
     found, _ = run(model, work(temperature=0.7, n=2, top_p=0.9), stop=stop)
-    rows = [
-        TokenRow((*ids, *found[i, s].tokens), len(ids))
-        for i, ids in enumerate(prompts(9))
-        for s in range(2)
+    trees = [
+        make_tree(ids, *(found[i, s].tokens for s in range(2))) for i, ids in enumerate(prompts(9))
     ]
     with torch.inference_mode():
-        expected = completion_logps(model, rows, pad_id=0)
+        expected = tree_logps(model, trees, layout=Layout("tree", "sdpa", "")).sums()
     ours = torch.tensor([found[i, s].logprob for i in range(9) for s in range(2)])
     torch.testing.assert_close(ours, expected.float(), atol=1e-3, rtol=1e-4)
 

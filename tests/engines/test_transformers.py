@@ -7,13 +7,16 @@ import pytest
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 
+from tree_cases import make_tree  # noqa: E402
+
 from prefkit.core.records import Message  # noqa: E402
 from prefkit.engines import EngineSettings, source_for  # noqa: E402
 from prefkit.engines.decoding import Continuation  # noqa: E402
 from prefkit.engines.transformers import TransformersEngine  # noqa: E402
 from prefkit.policy.load import load_policy  # noqa: E402
-from prefkit.policy.logps import completion_logps  # noqa: E402
-from prefkit.policy.template import TokenRow, encode_prompt  # noqa: E402
+from prefkit.policy.logps import tree_logps  # noqa: E402
+from prefkit.policy.packing import Layout  # noqa: E402
+from prefkit.policy.template import encode_prompt  # noqa: E402
 
 SETTINGS = EngineSettings(backend="transformers", dtype="float32", batch_size=4)
 
@@ -53,9 +56,9 @@ def test_the_engine_samples_from_the_policy_that_load_policy_gives(
     asked = [tuple(encode_prompt(policy.tokenizer, r.prompt)) for r in make_requests(6)]
     work = [Continuation(i, ids, (i,), 1.0, 1.0, 10) for i, ids in enumerate(asked)]
     written = list(engine.decoder.run(work))
-    rows = [TokenRow((*asked[r.index], *r.tokens), len(asked[r.index])) for r in written]
+    trees = [make_tree(asked[r.index], r.tokens) for r in written]
     with torch.inference_mode():
-        expected = completion_logps(policy.model, rows, pad_id=policy.pad_id).float()
+        expected = tree_logps(policy.model, trees, layout=Layout("tree", "sdpa", "")).sums()
     ours = torch.tensor([row.logprob for row in written])
     torch.testing.assert_close(ours, expected, atol=1e-3, rtol=1e-4)
 

@@ -12,7 +12,7 @@ from prefkit.core.errors import DataError
 from prefkit.core.records import Example, Message, Prompt
 from prefkit.evaluation import reward_accuracy
 from prefkit.policy.resolve import resolve_model
-from prefkit.policy.template import encode_row
+from prefkit.policy.template import encode_tree
 
 WORDS = ["bee", "ant", "owl", "fox", "hen", "cat", "dog", "cow", "pig", "rat", "emu", "elk"]
 
@@ -44,19 +44,19 @@ def naive_margins(model_dir: Path, adapter: Path, beta: float) -> list[float]:
     other = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
     tuned = PeftModel.from_pretrained(other, str(adapter)).merge_and_unload()
 
-    def logp(model, row) -> float:
-        ids = torch.tensor([row.ids])
+    def logp(model, tree) -> float:
+        ids = [*tree.prompt.tolist(), *tree.branches[0].ids.tolist()]
         with torch.no_grad():
-            table = model(ids).logits.double().log_softmax(-1)[0]
-        return sum(table[t - 1, row.ids[t]].item() for t in range(row.n_prompt, len(row.ids)))
+            table = model(torch.tensor([ids])).logits.double().log_softmax(-1)[0]
+        return sum(table[t - 1, ids[t]].item() for t in range(len(tree.prompt), len(ids)))
 
     margins = []
     for example in examples():
         sides = [
-            encode_row(tokenizer, example.prompt, side)
+            encode_tree(tokenizer, example.prompt, [side])
             for side in (example.chosen, example.rejected)
         ]
-        chosen, rejected = (logp(tuned, row) - logp(base, row) for row in sides)
+        chosen, rejected = (logp(tuned, tree) - logp(base, tree) for tree in sides)
         margins.append(beta * (chosen - rejected))
     return margins
 
@@ -96,3 +96,9 @@ def test_even_labels_rank_nothing_and_are_counted(tiny_model_dir, adapter):
     assert (found.n, found.n_skipped) == (len(rows) - 1, 1)
     with pytest.raises(DataError, match="none of the 1 pairs"):
         reward_accuracy(source, adapter, even[:1], beta=0.1)
+
+
+def test_a_prompt_that_fills_the_length_is_named(tiny_model_dir, adapter):
+    source = resolve_model(str(tiny_model_dir))
+    with pytest.raises(DataError, match=f"example {examples()[0].id}: its .* fill max_length 3"):
+        reward_accuracy(source, adapter, examples(), beta=0.1, max_length=3)

@@ -10,7 +10,7 @@ import transformers
 from tree_cases import make_tree, naive_logps, random_trees
 
 from prefkit.core.errors import ModelError
-from prefkit.policy.layout import choose_layout
+from prefkit.policy.layout import choose_layout, unshareable
 from prefkit.policy.logps import tree_logps
 
 SHAPE = {
@@ -179,3 +179,32 @@ def test_choosing_leaves_training_mode_as_it_was():
     model.train()
     choose_layout(model, longest=40)
     assert model.training
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda config: config.rope_parameters.update(mrope_section=[1, 1, 2]), "mRoPE"),
+        (lambda config: setattr(config, "layer_types", ["chunked_attention"] * 2), "chunked"),
+        (
+            lambda config: setattr(config, "_attn_implementation_internal", "flash_attention_2"),
+            "'flash_attention_2' takes no mask",
+        ),
+    ],
+    ids=["mrope", "chunked", "flash"],
+)
+def test_the_configuration_alone_rules_sharing_out(change, why):
+    model = tiny("llama", {})
+    assert unshareable(model, 40) is None
+    change(model.config)
+    assert why in (unshareable(model, 40) or "")
+
+
+def test_what_the_configuration_hides_is_found_by_trying():
+    """A model that adds what stands before it in the row, whatever its configuration says."""
+    model = tiny("llama", {})
+    layer = model.model.layers[0]
+    layer.register_forward_hook(lambda _, __, out: out + 0.1 * out.cumsum(1))
+    layout = choose_layout(model, longest=40)
+    assert layout.kind == "padded"
+    assert "sharing changed a log-prob of llama" in layout.reason

@@ -108,9 +108,12 @@ class Renderer:
 
     def _located(self, whole: str, dialogue: Messages, index: int) -> tuple[int, int]:
         """The same, found by what stands around a stand-in for the message's text."""
-        stand_in = Message.of("assistant", STAND_IN)
-        changed = (*dialogue[:index], stand_in, *dialogue[index + 1 :])
-        parts = self.text(changed, generation=False).split(STAND_IN)
+        stand_in = STAND_IN
+        while stand_in in whole:
+            stand_in += "0"
+        message = Message.of("assistant", stand_in)
+        changed = (*dialogue[:index], message, *dialogue[index + 1 :])
+        parts = self.text(changed, generation=False).split(stand_in)
         if len(parts) == 2:
             start, end = len(parts[0]), len(whole) - len(parts[1])
             if whole.startswith(parts[0]) and whole.endswith(parts[1]) and start <= end:

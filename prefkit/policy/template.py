@@ -280,7 +280,7 @@ def goes_on(tokenizer: Any) -> bool:
     SentencePiece tokenizers write a space before whatever begins a text: tokenised apart, an
     answer would open with a space that no engine samples.
     """
-    for before, after in (("\n", "Hello"), (".", " a"), ("]", "x")):
+    for before, after in (("\n", "Hello"), ("]", "x"), ("1", "a")):
         one, two, both = _tokenise(tokenizer, [before, after, before + after])
         if [*one, *two] == both:
             return True
@@ -327,40 +327,3 @@ class TokenRow:
     def n_completion(self) -> int:
         """How many tokens are scored."""
         return len(self.ids) - self.n_prompt
-
-
-@dataclass(frozen=True, slots=True)
-class TokenPair:
-    """Both answers to one prompt. truncated: both were cut by the same rule."""
-
-    chosen: TokenRow
-    rejected: TokenRow
-    truncated: bool
-
-
-def encode_row(
-    tokenizer: Any, prompt: Prompt, completion: Messages, *, max_length: int | None = None
-) -> TokenRow:
-    """The row of one answer; with ``max_length`` the answer's end is cut. Goes with its users."""
-    tree = encode_tree(tokenizer, prompt, [completion])
-    n_prompt = len(tree.prompt)
-    ids = (*tree.prompt.tolist(), *tree.branches[0].ids.tolist())
-    if max_length is not None and n_prompt >= max_length:
-        raise DataError(
-            f"prompt {prompt.id}: its {n_prompt} tokens fill max_length {max_length}",
-            hint="raise max_length",
-        )
-    return TokenRow(ids[:max_length], n_prompt)
-
-
-def encode_pair(
-    tokenizer: Any, prompt: Prompt, chosen: Messages, rejected: Messages, *, max_length: int
-) -> TokenPair | None:
-    """Both rows, or None where a prompt leaves nothing to compare. Goes with its users."""
-    whole = encode_tree(tokenizer, prompt, [chosen, rejected])
-    tree = truncate(whole, max_length, "answers")
-    if tree is None:
-        return None
-    asked, n = tree.prompt.tolist(), len(tree.prompt)
-    one, two = (TokenRow((*asked, *branch.ids.tolist()), n) for branch in tree.branches)
-    return TokenPair(one, two, truncated=tree is not whole)

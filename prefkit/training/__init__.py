@@ -40,7 +40,7 @@ def train(
     """Train ``model`` on preferences; the result names what was written to ``out``.
 
     model: what --model takes (a Hub id, a folder, smollm2), a resolved source, or a model in
-    memory (``prefkit.policy.loaded.loaded_policy(model, tokenizer)``; its weights are then trained in
+    memory (``prefkit.policy.loaded.loaded_policy(model, tokenizer)``, which is changed in
     place). data, heldout: a file, a Hub id, a datasets.Dataset, a table or a list of Example or
     TrainRow, or rows as dictionaries. constraints: penalties added to the loss, each
     ``(logps, rows) -> (rows,)``. mapping: field → column where the data names its columns

@@ -58,10 +58,42 @@ class TrainResult:
         """The adapter's folder, None where all weights were trained."""
         return self.folder if (self.folder / ADAPTER_CONFIG).is_file() else None
 
+    def facts(self) -> dict[str, str]:
+        """What a person wants to know, by name: for the terminal and the report."""
+        dropped = ", ".join(f"{n} {reason}" for reason, n in self.dropped.items()) or "none"
+        ln2 = f"; ln 2 ± {self.ln2_gap:.1e}" if self.ln2_gap is not None else ""
+        facts = {
+            "rows": f"{self.n_rows} trained on; dropped: {dropped}; truncated: {self.n_truncated}",
+            "reference": self.reference,
+            "rows in memory": self.layout,
+            "steps": str(self.steps),
+            "loss": f"{self.first_loss:.4f} at first{ln2}, {self.last_loss:.4f} at last",
+            "reward accuracy": _part(self.reward_accuracy, "last epoch, as trained on"),
+        }
+        if self.n_heldout:
+            where = f"{self.n_heldout} held-out rows"
+            facts["held-out accuracy"] = _part(self.heldout_accuracy, where)
+            facts["held-out loss"] = _number(self.heldout_loss)
+        facts["best step"] = str(self.best_step) if self.best_step is not None else None
+        facts["went on from"] = f"step {self.resumed_from}" if self.resumed_from else None
+        speed = f", {self.tokens_per_second:,.0f} tokens/s" if self.tokens_per_second else ""
+        facts["time"] = f"{self.seconds:.0f} s{speed}"
+        facts["alarms"] = "; ".join(self.alarms) or None
+        facts["written to"] = str(self.folder)
+        return {name: value for name, value in facts.items() if value is not None}
+
     def to_json(self) -> dict[str, Any]:
         """As ``--json`` prints it."""
         value = {**asdict(self), "folder": str(self.folder), "alarms": list(self.alarms)}
         return value | {"adapter": str(self.adapter) if self.adapter else None}
+
+
+def _part(value: float | None, of: str) -> str | None:
+    return f"{value:.1%} ({of})" if value is not None else None
+
+
+def _number(value: float | None) -> str | None:
+    return f"{value:.4f}" if value is not None else None
 
 
 def weights_digest(folder: Path) -> str:

@@ -14,6 +14,7 @@ from prefkit.cli.source import MAP_HELP, read_map
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from prefkit.training import TrainSettings
     from prefkit.training.result import TrainResult
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
@@ -70,35 +71,27 @@ def train(
             overwrite=overwrite,
             progress=progress,
         )
+    from prefkit.training.ranks import leads
+
+    if not leads():
+        return
     finish(
         result.to_json(),
         as_json=as_json,
         screen=[_screen(result)],
-        next_command=f"prefkit evaluate PROMPTS --model {quote(model)} "
-        f"--adapter {quote(str(result.adapter))}",
+        next_command=_following(model, result, settings),
     )
 
 
+def _following(model: str, result: TrainResult, settings: TrainSettings) -> str:
+    from prefkit.training.losses import losses
+
+    rewards = any(losses.get(name).rewards for name in settings.loss_weights)
+    verb = "judge COMPARISONS --rater reward" if rewards else "evaluate PROMPTS"
+    if result.adapter is None:
+        return f"prefkit {verb} --model {quote(str(result.folder))}"
+    return f"prefkit {verb} --model {quote(model)} --adapter {quote(str(result.adapter))}"
+
+
 def _screen(result: TrainResult) -> Table:
-    dropped = ", ".join(f"{n} {reason}" for reason, n in result.dropped.items()) or "none"
-    facts: list[tuple[str, object]] = [
-        (
-            "pairs",
-            f"{result.n_rows} trained on; dropped: {dropped}; truncated: {result.n_truncated}",
-        ),
-        ("steps", result.steps),
-        ("loss", f"{result.first_loss:.4f} at first, {result.last_loss:.4f} at last"),
-        ("reward accuracy", _part(result.reward_accuracy, "last epoch, as trained on")),
-    ]
-    if result.n_heldout:
-        where = f"{result.n_heldout} held-out pairs"
-        facts.append(("held-out accuracy", _part(result.heldout_accuracy, where)))
-    if result.resumed_from is not None:
-        facts.append(("went on from", f"step {result.resumed_from}"))
-    speed = f", {result.tokens_per_second:.0f} tokens/s" if result.tokens_per_second else ""
-    facts += [("time", f"{result.seconds:.0f} s{speed}"), ("adapter", result.adapter)]
-    return facts_table("Trained", facts)
-
-
-def _part(value: float | None, of: str) -> str:
-    return f"{value:.1%} ({of})" if value is not None else "no pair with a preference"
+    return facts_table("Trained", list(result.facts().items()))

@@ -8,6 +8,7 @@
     ├── WorkspaceError     a project folder or a stage of it
     ├── TrainingError      a loss or gradient that is no longer finite
     ├── EngineError        a text engine that did not start or stopped
+    ├── ToldElsewhere      a fault of another process of this run, which tells it
     └── EnvironmentFault   disk, port, memory, a missing optional package
         └── MissingExtra
 
@@ -60,6 +61,10 @@ class TrainingError(PrefkitError):
 
 class EngineError(PrefkitError):
     """A text engine that did not start, or stopped before it was done."""
+
+
+class ToldElsewhere(PrefkitError):
+    """Another process of this run stops with this fault and prints it; this one need not."""
 
 
 class EnvironmentFault(PrefkitError):

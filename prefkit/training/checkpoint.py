@@ -1,8 +1,11 @@
-"""Where a killed run goes on: one file a checkpoint, whole or absent.
+"""Where a killed run goes on: one file a checkpoint and rank, whole or absent.
 
 Holds the fp32 masters, the optimiser's state, the EMA reference and the best state if there are
 any, the random state and the step. The order of data and the learning rate are functions of the
 seed and the step, so they need no place here.
+
+Where parameters are sharded each rank's file holds its part. Else rank 0's holds everything but
+the random state of the others, which have a small file each.
 """
 
 from __future__ import annotations
@@ -18,19 +21,25 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from prefkit.core.errors import EnvironmentFault, TrainingError
 from prefkit.core.files import replacing
 from prefkit.training.average import MovingAverage
 from prefkit.training.masters import Masters
+from prefkit.training.ranks import Ranks
 
 FOLDER = "checkpoints"
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A readable checkpoint of this very run, and the step after which it was written."""
+    """A readable checkpoint of this very run, and the step after which it was written.
+
+    own: the file with this rank's random state; None where there is none: the run had fewer ranks.
+    """
 
     path: Path
     step: int
+    own: Path | None = None
 
 
 @dataclass(slots=True)
@@ -54,9 +63,6 @@ class State:
             named |= {f"average/{name}": value for name, value in self.average.values.items()}
         named |= {f"best/{name}": value for name, value in (self.best or {}).items()}
         named["scale"] = torch.tensor(self.scale)
-        named["rng/cpu"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            named["rng/cuda"] = torch.cuda.get_rng_state()
         return named
 
     def load(self, named: Mapping[str, Tensor]) -> None:
@@ -71,34 +77,89 @@ class State:
             self.average.load(_part(named, "average/"))
         self.best = _part(named, "best/") or None
         self.scale = float(named["scale"])
-        torch.set_rng_state(named["rng/cpu"])
-        if "rng/cuda" in named and torch.cuda.is_available():
-            torch.cuda.set_rng_state(named["rng/cuda"])
 
 
-def save(out: Path, step: int, state: State, *, run: str, part: str = "") -> None:
-    """Write the checkpoint of ``step`` and remove older ones. part: "" or the rank's own part."""
+def save(out: Path, step: int, state: State, *, run: str, ranks: Ranks) -> None:
+    """Write the checkpoint of ``step``; once every rank has its file, older ones are removed."""
+    part = _part_name(ranks)
     path = out / FOLDER / f"step-{step:08d}{part}.safetensors"
-    write_tensors(path, state.tensors(), {"run": run, "step": str(step)})
+    tensors = state.tensors() if ranks.leads or ranks.sharded else {}
+    write_tensors(path, tensors | _random_state(), {"run": run, "step": str(step)})
+    ranks.wait()
     for older in path.parent.glob(f"step-????????{part}.safetensors"):
         if older.name < path.name:
             older.unlink(missing_ok=True)
 
 
-def latest(out: Path, *, run: str, part: str = "") -> Checkpoint | None:
-    """The newest checkpoint of run ``run`` in ``out``, or None."""
-    found = sorted((out / FOLDER).glob(f"step-????????{part}.safetensors"), reverse=True)
-    for path in found:
-        notes = read_notes(path)
-        if notes is not None and notes.get("run") == run:
-            return Checkpoint(path, int(notes["step"]))
-    return None
+def latest(out: Path, *, run: str, ranks: Ranks) -> Checkpoint | None:
+    """The newest checkpoint of run ``run`` in ``out`` that is there for all ranks, or None.
+
+    Raises TrainingError where those of the run were written by ranks that split it otherwise.
+    """
+    mine = _steps(out, run, _part_name(ranks))
+    shared = _steps(out, run, "")
+    told = ranks.gather((set(mine), set(shared), bool(_of_run(out, run))))
+    complete = set.intersection(*(own for own, _, _ in told))
+    if not ranks.sharded:
+        complete = complete or told[0][1]
+    if not complete:
+        if told[0][2]:
+            raise TrainingError(
+                f"{out / FOLDER}: the run was started with another number or kind of processes",
+                hint="launch it as before to go on, or remove that folder to begin anew",
+            )
+        return None
+    step = max(complete)
+    if ranks.sharded:
+        return Checkpoint(mine[step], step, mine[step])
+    if step not in shared:
+        raise EnvironmentFault(
+            f"{out}: rank {ranks.rank} does not see the checkpoint that rank 0 wrote",
+            hint="put --out on a disk that all machines share",
+        )
+    return Checkpoint(shared[step], step, mine.get(step))
+
+
+def _part_name(ranks: Ranks) -> str:
+    if ranks.sharded:
+        return f".{ranks.rank + 1}-of-{ranks.world}"
+    return "" if ranks.leads else f".rank-{ranks.rank}"
+
+
+def _steps(out: Path, run: str, part: str) -> dict[int, Path]:
+    """The checkpoints of one part by step."""
+    paths = _of_run(out, run, part)
+    return {int(path.name.removeprefix("step-")[:8]): path for path in paths}
+
+
+def _of_run(out: Path, run: str, part: str = "*") -> list[Path]:
+    found = (out / FOLDER).glob(f"step-????????{part}.safetensors")
+    return [path for path in found if (read_notes(path) or {}).get("run") == run]
 
 
 def restore(checkpoint: Checkpoint, state: State) -> None:
     """Set ``state`` and the random generators as they were after ``checkpoint.step``."""
-    with safe_open(str(checkpoint.path), framework="pt") as file:
-        state.load({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118 no mapping
+    named = _read(checkpoint.path)
+    state.load(named)
+    if checkpoint.own is None:
+        return
+    if checkpoint.own != checkpoint.path:
+        named = _read(checkpoint.own)
+    torch.set_rng_state(named["rng/cpu"])
+    if "rng/cuda" in named and torch.cuda.is_available():
+        torch.cuda.set_rng_state(named["rng/cuda"])
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    with safe_open(str(path), framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 no mapping
+
+
+def _random_state() -> dict[str, Tensor]:
+    named = {"rng/cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        named["rng/cuda"] = torch.cuda.get_rng_state()
+    return named
 
 
 def clear_foreign(out: Path, *, run: str) -> None:

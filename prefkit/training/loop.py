@@ -55,10 +55,12 @@ from prefkit.training.result import (
     write_manifest,
 )
 from prefkit.training.rows import Row
+from prefkit.training.run_report import write_run_report
 from prefkit.training.samples import sample_answers
 from prefkit.training.scorer import Scorer, checkpoint_activations
 from prefkit.training.settings import TrainSettings
-from prefkit.training.shards import gathered, shard
+from prefkit.training.shards import gathered, put_back, shard
+from prefkit.training.worst import write_worst
 
 # Where the scaling of fp16 gradients starts.
 FP16_SCALE = 2.0**16
@@ -418,6 +420,8 @@ class _Run:
         weights = self.masters.whole(keep=self.ranks.leads)
         result = None
         if monitor is not None:
+            if self.ranks.sharded and hasattr(self.model, "peft_config"):
+                put_back(self.model, weights)
             best_step = standing(monitor.evaluations).best_step if self.best is not None else None
             facts = lineage(
                 plan.source,
@@ -443,8 +447,20 @@ class _Run:
                 seconds=time.monotonic() - started,
                 resumed_from=resumed_from,
             )
+            self._explain(result)
             write_manifest(plan, result)
         return self.ranks.gather(result)[0]
+
+    def _explain(self, result: TrainResult) -> None:
+        """Write worst.jsonl and report.html from what the monitor recorded."""
+        plan = self.plan
+        write_worst(plan.out, {row.id: row.source for row in plan.rows.rows})
+        write_run_report(
+            plan.out,
+            result.facts(),
+            subtitle=f"{plan.source.spec}, {' + '.join(plan.settings.loss_weights)}",
+            first_loss=math.log(2) if result.ln2_gap is not None else None,
+        )
 
     def _monitor(self, done: int) -> contextlib.AbstractContextManager[Monitor | None]:
         """What rank 0 sees the run with; nothing on the others."""

@@ -2,6 +2,7 @@
 
 The model computes with its own precision; gradients of packs add up here in fp32, and a pack that
 fails in the middle leaves no trace. A parameter that is fp32 or fp64 already is its own master.
+Of parameters that are sharded over ranks, this rank's part is all that is here.
 """
 
 from __future__ import annotations
@@ -12,14 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prefkit.training.shards import local_part, whole
+
 
 class Masters:
     """``values``: name → fp32 (or fp64) master of every parameter that requires a gradient."""
 
     def __init__(self, model: Any) -> None:
         self._live = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self._copies = {name for name, p in self._live.items() if not _exact(p)}
         self.values: dict[str, Tensor] = {
-            name: p if _exact(p) else p.detach().to(torch.float32) for name, p in self._live.items()
+            name: local_part(p).detach().to(torch.float32)
+            if name in self._copies
+            else local_part(p)
+            for name, p in self._live.items()
         }
         self._sums: dict[str, Tensor] = {}
 
@@ -28,7 +35,7 @@ class Masters:
         for name, parameter in self._live.items():
             if parameter.grad is None:
                 continue
-            gradient = parameter.grad.to(self.values[name].dtype)
+            gradient = local_part(parameter.grad).to(self.values[name].dtype)
             parameter.grad = None
             if factor != 1.0:
                 gradient = gradient * factor
@@ -66,9 +73,8 @@ class Masters:
     @torch.no_grad()
     def publish(self) -> None:
         """Copy the masters into the model, rounded to its precision."""
-        for name, parameter in self._live.items():
-            if self.values[name] is not parameter:
-                parameter.copy_(self.values[name])
+        for name in self._copies:
+            local_part(self._live[name]).copy_(self.values[name])
 
     @torch.no_grad()
     def load(self, values: Mapping[str, Tensor]) -> None:
@@ -76,6 +82,16 @@ class Masters:
         for name, master in self.values.items():
             master.copy_(values[name])
         self.publish()
+
+    def whole(self, *, keep: bool) -> dict[str, Tensor]:
+        """The masters with the parts of all ranks put together, if ``keep``, else nothing; every
+        rank has to call it."""
+        found: dict[str, Tensor] = {}
+        for name, parameter in self._live.items():
+            value = whole(self.values[name].detach(), parameter)
+            if keep:
+                found[name] = value
+        return found
 
 
 def _exact(parameter: Tensor) -> bool:

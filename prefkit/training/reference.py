@@ -111,7 +111,10 @@ def score_missing(
     keys = [key for tree in trees for key in logp_keys(tree)]
     known = {} if store is None else store.find(keys)
     known = {key: values for key, values in known.items() if np.isfinite(values).all()}
-    todo = [trees[index] for index in missing(trees, known)]
+    # What any rank lacks: all have to go through the same passes, and none may add to the store
+    # before all have read it.
+    lacking = set().union(*ranks.gather(missing(trees, known)))
+    todo = [trees[index] for index in sorted(lacking)]
     if not todo:
         return known
     groups = packs(todo)
@@ -120,6 +123,8 @@ def score_missing(
     unsaved: dict[bytes, Floats] = {}
     for turn in range(n_forward):
         index = turn * ranks.world + ranks.rank
+        if index >= len(groups) and not ranks.sharded:
+            break
         # Every rank runs as many passes as the others: sharded layers wait for all of them.
         group = [todo[i] for i in groups[min(index, len(groups) - 1)]]
         unsaved.update(split_by_key(group, score(group)))

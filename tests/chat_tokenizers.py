@@ -92,7 +92,7 @@ def chat_tokenizer(family: str, *, sentencepiece: bool = False, template: bool =
     if sentencepiece:
         inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
         inner.decoder = decoders.Metaspace(prepend_scheme="first")
-        alphabet = sorted({c for c in map(chr, range(32, 127))} | {"\n", "▁"})
+        alphabet = sorted(set(map(chr, range(32, 127))) | {"\n", "▁"})
     else:
         inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         inner.decoder = decoders.ByteLevel()

@@ -314,16 +314,3 @@ def _n_shared(rows: Sequence[Ids]) -> int:
             n = int(different[0])
             first = first[:n]
     return n
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRow:
-    """Token ids of a prompt and its answer; the answer is ``ids[n_prompt:]``."""
-
-    ids: tuple[int, ...]
-    n_prompt: int
-
-    @property
-    def n_completion(self) -> int:
-        """How many tokens are scored."""
-        return len(self.ids) - self.n_prompt

@@ -82,7 +82,8 @@ def test_every_assistant_turn_is_scored_with_its_end_and_no_user_turn_is(family,
     assert last in two[1]
     assert why not in one[1] + two[1]
     # "bare" has no end of turn: the engines' end-of-text is added to the last turn alone.
-    assert (one[1].endswith(end) or family == "bare") and two[1].endswith(end)
+    assert one[1].endswith(end) or family == "bare"
+    assert two[1].endswith(end)
 
 
 @every_family

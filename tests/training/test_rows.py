@@ -1,18 +1,20 @@
-"""What is refused, what is dropped with a count, and how rows are grouped."""
+"""What is refused, what is dropped with a count, and what becomes of tokens and labels."""
 
+import json
 import math
 from dataclasses import replace
 
 import pytest
+from chat_tokenizers import chat_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from prefkit.core.errors import DataError
-from prefkit.core.records import Example, Message, Prompt
+from prefkit.core.records import Comparison, Completion, Example, Message, Prompt, TrainRow
 from prefkit.formats.schema import to_table
-from prefkit.policy.template import TokenRow
-from prefkit.training.rows import PairRow, encode_examples, micro_batches, read_examples
+from prefkit.training.rows import encode_rows, read_rows
+from prefkit.training.votes import RowVote
 
 
 @pytest.fixture(scope="module")
@@ -20,89 +22,244 @@ def tokenizer(tiny_model_dir):
     return AutoTokenizer.from_pretrained(tiny_model_dir)
 
 
+def said(text):
+    return (Message.of("assistant", text),)
+
+
+def pair(question="q", chosen="yes", rejected="no", **given):
+    example, _ = Example.make(
+        Prompt.make([Message.of("user", question)]), said(chosen), said(rejected), **given
+    )
+    return TrainRow.of(example)
+
+
+def whole(tokenizer, tree, index=0):
+    return tokenizer.decode([*tree.prompt, *tree.branches[index].ids])
+
+
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "what"),
     [
-        ({"p": 1.5}, "p is 1.5; expected a probability in [0, 1]"),
+        ({"p": 1.5}, "p is 1.5; expected"),
         ({"p": math.nan}, "p is nan"),
-        ({"weight": -1.0}, "weight is -1.0"),
+        ({"weight": -1.0}, "weight is -1"),
         ({"weight": math.inf}, "weight is inf"),
         ({"margin": math.nan}, "margin is nan"),
         ({"chosen": ()}, "chosen does not end in an assistant message"),
         ({"rejected": (Message.of("user", "x"),)}, "rejected does not end in an assistant"),
-        ({"prompt": Prompt("x", ())}, "the prompt has no messages"),
+        ({"votes": "["}, "votes is not JSON"),
+        ({"votes": '[{"choice": "left"}]'}, "a vote's choice is 'left'"),
+        ({"prompt": Prompt("x", (Message.of("user", "q"),), tools="{")}, "tools is not JSON"),
     ],
 )
-def test_a_faulty_row_is_refused_by_its_id(pairs, change, said):
+def test_a_faulty_row_is_refused_by_its_id(pairs, change, what):
     bad = replace(pairs[3], **change)
     with pytest.raises(DataError) as caught:
-        read_examples([*pairs[:3], bad])
+        read_rows([*pairs[:3], bad], "pair")
     assert bad.id in caught.value.message
-    assert said in caught.value.message
+    assert what in caught.value.message
 
 
 def test_all_faults_are_counted_and_the_first_are_shown(pairs):
     with pytest.raises(DataError) as caught:
-        read_examples([replace(pair, p=-1.0) for pair in pairs])
+        read_rows([replace(pair, p=-1.0) for pair in pairs], "pair")
     assert len(caught.value.message.splitlines()) == 6
     assert f"and {len(pairs) - 5} more rows" in caught.value.message
 
 
-def test_a_table_gives_the_same_examples_as_the_list(pairs):
-    assert read_examples(to_table(pairs, Example)) == read_examples(pairs) == pairs
+def test_a_table_gives_the_same_rows_as_the_list(pairs):
+    rows = read_rows(pairs, "pair").rows
+    assert read_rows(to_table(pairs, Example), "pair").rows == rows
+    assert rows == [TrainRow.of(example) for example in pairs]
 
 
-def test_a_table_without_a_column_or_with_a_hole_is_refused(pairs):
+def test_a_table_with_holes_names_them(pairs):
     table = to_table(pairs, Example)
     with pytest.raises(DataError):
-        read_examples(table.drop_columns(["chosen"]))
-    rows = table.to_pylist()
-    rows[4]["p"] = None
-    with pytest.raises(DataError, match="row 4 has no 'p'"):
-        read_examples(type(table).from_pylist(rows, schema=table.schema))
+        read_rows(table.drop_columns(["chosen"]), "pair")
+    cells = table.to_pylist()
+    cells[4]["p"] = None
+    cells[6]["margin"] = math.inf
+    with pytest.raises(DataError) as caught:
+        read_rows(type(table).from_pylist(cells, schema=table.schema), "pair")
+    assert f"row 5 ({pairs[4].id}): p is missing" in caught.value.message
+    assert f"row 7 ({pairs[6].id}): margin is inf" in caught.value.message
 
 
-def test_every_row_is_kept_or_dropped_for_a_reason(tokenizer, pairs):
-    identical = replace(pairs[0], rejected=pairs[0].chosen)
-    # Decoding is many to one for no text here, so equal tokens come from cutting equal heads off.
-    long_text = "fox " * 200
-    same_head = replace(
-        pairs[1],
-        chosen=(Message.of("assistant", long_text + "a"),),
-        rejected=(Message.of("assistant", long_text + "b"),),
+@pytest.mark.parametrize("count", [(1, "pair"), (3, "pair"), (2, "unpaired"), (1, "ranking")])
+def test_a_row_with_too_few_or_too_many_answers_is_refused(count):
+    n, target = count
+    row = TrainRow("r", Prompt.make([Message.of("user", "q")]), (said("a"),) * n, target)
+    with pytest.raises(DataError, match="row r: "):
+        read_rows([row], target)
+
+
+def test_every_row_is_kept_or_dropped_for_a_reason(tokenizer):
+    long = "fox " * 200
+    rows = [
+        pair(),
+        pair(chosen="same", rejected="same"),
+        pair(chosen=long + "a", rejected=long + "b"),
+        pair(question=long),
+        pair(weight=0.0),
+        pair(p=0.5),
+        pair(chosen=" \n", rejected="words"),
+    ]
+    found = encode_rows(
+        tokenizer, rows, max_length=64, hard_labels=True, dropped={"empty prompt": 2}
     )
-    no_room = replace(pairs[2], prompt=Prompt.make([Message.of("user", long_text)]))
-    rows = [*pairs, identical, same_head, no_room, replace(pairs[4], weight=0.0)]
-    rows.append(replace(pairs[5], p=0.5))
-    found = encode_examples(tokenizer, rows, max_length=64, overlong="truncate", soft=False)
     assert found.dropped == {
+        "empty": 1,
+        "empty prompt": 2,
         "identical": 1,
         "no_preference": 1,
         "overlong": 1,
         "token_identical": 1,
         "zero_weight": 1,
     }
-    assert len(found.rows) + sum(found.dropped.values()) == len(rows)
+    assert found.dropped_ids["overlong"] == (rows[3].id,)
+    assert len(found.rows) + sum(found.dropped.values()) == len(rows) + 2
     assert found.n_truncated == 0
+    soft = encode_rows(tokenizer, rows, max_length=64)
+    assert [row.p for row in soft.rows] == [1.0, 0.5]
 
 
-def test_overlong_pairs_are_cut_or_dropped_and_counted_either_way(tokenizer, pairs):
-    long = replace(pairs[0], chosen=(Message.of("assistant", "fox dog " * 60),))
-    cut = encode_examples(tokenizer, [long], max_length=64, overlong="truncate", soft=True)
-    assert (len(cut.rows), cut.n_truncated, cut.dropped) == (1, 1, {})
-    out = encode_examples(tokenizer, [long], max_length=64, overlong="drop", soft=True)
-    assert (len(out.rows), out.n_truncated, out.dropped) == (0, 0, {"overlong": 1})
+def test_answers_that_only_their_tokens_make_equal_are_dropped():
+    # This template strips what it is given.
+    found = encode_rows(
+        chat_tokenizer("gemma"), [pair(chosen="yes", rejected=" yes ")], max_length=64
+    )
+    assert found.dropped == {"token_identical": 1}
 
 
-@given(lengths=st.lists(st.integers(2, 40), max_size=30), size=st.integers(1, 8))
-def test_micro_batches_hold_every_row_once_and_neighbours_in_length(lengths, size):
-    rows = [
-        PairRow(str(i), TokenRow(tuple(range(n)), 1), TokenRow((0, 1), 1), 1.0, 1.0, None)
-        for i, n in enumerate(lengths)
+@pytest.mark.parametrize("policy", ["answers", "prompt", "drop"])
+def test_overlong_rows_are_cut_or_dropped_and_counted_either_way(tokenizer, policy):
+    row = pair(question="fox " * 40, chosen="dog " * 10, rejected="cat")
+    found = encode_rows(tokenizer, [row], max_length=40, overlong=policy)
+    kept = policy == "prompt"
+    assert len(found.rows) == int(kept)
+    assert found.n_truncated == int(kept)
+    assert found.dropped == ({} if kept else {"overlong": 1})
+    answer = pair(chosen="fox dog " * 60)
+    found = encode_rows(tokenizer, [answer], max_length=64, overlong=policy)
+    assert found.dropped == ({} if policy == "answers" else {"overlong": 1})
+    assert all(row.tree.longest <= 64 for row in found.rows)
+
+
+def test_a_long_prompt_loses_whole_old_turns_first_and_keeps_the_system_turn():
+    tokenizer = chat_tokenizer("chatml")
+    turns = [Message.of("system", "Be kind.")]
+    for n in range(4):
+        turns += [Message.of("user", f"fox {n}?"), Message.of("assistant", f"dog {n}.")]
+    prompt = Prompt.make([*turns, Message.of("user", "last?")])
+    row = replace(pair(), prompt=prompt)
+    full = encode_rows(tokenizer, [row], max_length=1000).rows[0].tree
+    limit = full.longest - 5
+    [found] = encode_rows(tokenizer, [row], max_length=limit, overlong="prompt").rows
+    text = tokenizer.decode(found.tree.prompt)
+    assert found.tree.longest <= limit
+    head = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nfox 1?"
+    assert text.startswith(head)
+    assert text.endswith("last?<|im_end|>\n<|im_start|>assistant\n")
+    assert found.source.prompt == prompt
+
+
+def test_hard_labels_put_the_likelier_side_first():
+    row = replace(pair(), p=0.25, margin=-1.5)
+    tokenizer = chat_tokenizer("chatml")
+    [hard] = encode_rows(tokenizer, [row], max_length=64, hard_labels=True).rows
+    assert (hard.p, hard.margin) == (1.0, 1.5)
+    assert "no" in whole(tokenizer, hard.tree)
+    assert hard.source.completions == (said("no"), said("yes"))
+    [soft] = encode_rows(tokenizer, [row], max_length=64).rows
+    assert (soft.p, soft.margin) == (0.25, -1.5)
+    assert "yes" in whole(tokenizer, soft.tree)
+
+
+def test_votes_reach_the_row_from_the_chosen_sides_view():
+    votes = json.dumps([{"choice": "a", "error_rate": 0.1}, {"choice": "both_bad"}, {"p_a": 0.75}])
+    row = replace(pair(), votes=votes, evidence='{"chosen_slot": "b"}')
+    [found] = encode_rows(chat_tokenizer("chatml"), [row], max_length=64).rows
+    assert found.votes == (RowVote(0.0, 0.1), RowVote(0.25, None))
+
+
+def test_a_pair_becomes_two_unpaired_answers_a_ranking_or_a_demonstration():
+    rows = [pair(p=0.75, weight=2.0), replace(pair("r"), p=0.25), pair("t", p=0.5)]
+    unpaired = read_rows(rows, "unpaired")
+    assert [(r.completions[0][0].text, r.p, r.target) for r in unpaired.rows] == [
+        ("yes", 1.0, "unpaired"),
+        ("no", 0.0, "unpaired"),
+        ("no", 1.0, "unpaired"),
+        ("yes", 0.0, "unpaired"),
     ]
-    batches = micro_batches(rows, size)
-    flat = [row for batch in batches for row in batch]
-    assert sorted(row.id for row in flat) == sorted(row.id for row in rows)
-    assert [row.length for row in flat] == sorted(n + 1 for n in lengths)
-    assert all(1 <= len(batch) <= size for batch in batches)
-    assert micro_batches(rows[::-1], size) == batches
+    assert unpaired.rows[0].weight == 2.0
+    assert unpaired.rows[1].id == f"{rows[0].id}-rejected"
+    assert unpaired.dropped == {"no_preference": 1}
+    ranked = read_rows(rows, "ranking").rows
+    assert [[c[0].text for c in r.completions] for r in ranked] == [["yes", "no"], ["no", "yes"]]
+    shown = read_rows(rows, "demonstration").rows
+    assert [(r.completions[0][0].text, r.target) for r in shown] == [
+        ("yes", "demonstration"),
+        ("no", "demonstration"),
+    ]
+
+
+def test_the_best_of_a_ranking_is_a_demonstration_and_other_changes_are_refused():
+    ranking = {"prompt": "q", "completions": ["b", "a"], "ranks": [2, 1]}
+    [row] = read_rows([ranking], "demonstration").rows
+    assert row.completions == (said("a"),)
+    for target in ("pair", "unpaired"):
+        with pytest.raises(DataError, match="ranked lists, and this loss learns from"):
+            read_rows([ranking], target)
+    with pytest.raises(DataError, match="single answers with a label"):
+        read_rows([{"prompt": "q", "completion": "a", "label": False}], "pair")
+
+
+def test_both_answers_of_a_both_bad_comparison_are_undesirable():
+    prompt = Prompt.make([Message.of("user", "q")])
+    sides = [Completion.make(prompt.id, said(text), "m") for text in ("x", "y")]
+    comparison = Comparison.make(prompt, *sides)
+    read = read_rows([pair()], "unpaired", both_bad=[comparison])
+    assert sorted(r.completions[0][0].text for r in read.rows if r.p == 0) == ["no", "x", "y"]
+    assert len(read_rows([pair()], "pair", both_bad=[comparison]).rows) == 1
+
+
+def test_rows_that_the_template_refuses_are_named():
+    system = Prompt.make([Message.of("system", "x"), Message.of("user", "q")])
+    rows = [pair(), *(replace(pair(), id=f"bad{n}", prompt=system) for n in range(7))]
+    with pytest.raises(DataError) as caught:
+        encode_rows(chat_tokenizer("gemma"), rows, max_length=64)
+    lines = caught.value.message.splitlines()
+    assert lines[0].startswith("row bad0: ")
+    assert "System role not supported" in lines[0]
+    assert lines[-1] == "and 2 more rows"
+
+
+def test_arguments_for_all_rows_give_way_to_a_rows_own():
+    tokenizer = chat_tokenizer("qwen3")
+    rows = [pair(), replace(pair(), arguments={"enable_thinking": True})]
+    found = encode_rows(tokenizer, rows, max_length=99, arguments={"enable_thinking": False})
+    ends = [tokenizer.decode(row.tree.prompt).endswith("</think>\n\n") for row in found.rows]
+    assert ends == [True, False]
+
+
+@given(st.lists(st.sampled_from(["yes", "no", "fox", "sea"]), min_size=2, max_size=4, unique=True))
+def test_the_digest_changes_with_tokens_labels_and_order(answers):
+    tokenizer = chat_tokenizer("chatml")
+    rows = [pair(chosen=answers[0], rejected=answers[1]), pair("other")]
+
+    def digest(rows, **options):
+        return encode_rows(tokenizer, rows, max_length=64, **options).digest()
+
+    first = digest(rows)
+    assert digest(list(rows)) == first
+    others = [
+        digest(rows[::-1]),
+        digest([replace(rows[0], p=0.9), rows[1]]),
+        digest([replace(rows[0], weight=2.0), rows[1]]),
+        digest([replace(rows[0], margin=0.5), rows[1]]),
+        digest([replace(rows[0], completions=rows[0].completions[::-1]), rows[1]]),
+        digest([replace(rows[0], votes='[{"choice": "a"}]'), rows[1]]),
+        digest(rows[:1]),
+    ]
+    assert len({first, *others}) == 8

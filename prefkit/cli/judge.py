@@ -26,8 +26,8 @@ def judge(
     rater: Annotated[
         str | None,
         typer.Option(
-            help="Who votes: a rule (format), or llm for a model as judge. Default: format, or "
-            "what the judge section of the workspace says."
+            help="Who votes: a rule (format), llm for a model as judge, reward for a reward "
+            "model. Default: format, or what the judge section of the workspace says."
         ),
     ] = None,
     noise: Annotated[
@@ -35,7 +35,12 @@ def judge(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Rules: which verdicts flip.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="llm: the judge, a Hub id, a folder or a GGUF file.")
+        str | None,
+        typer.Option(help="llm and reward: the judge, a Hub id, a folder or a GGUF file."),
+    ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(help="reward: an adapter trained over it with loss=bradley_terry."),
     ] = None,
     origin: Annotated[
         str | None,
@@ -51,7 +56,7 @@ def judge(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Let a machine vote: a rule that scores answers, or a model as judge.
+    """Let a machine vote: a rule that scores answers, a model as judge, or a reward model.
 
     The votes of a workspace go into its store; asking the same rater again adds none. A
     comparison on which the rater has no verdict gets no vote and is counted with the reason.
@@ -64,7 +69,13 @@ def judge(
     from prefkit.settings import parse_settings
     from prefkit.workspace import Workspace
 
-    options = {"rater": rater, "noise": noise, "seed": seed, "model": model}
+    options = {
+        "rater": rater,
+        "noise": noise,
+        "seed": seed,
+        "model": model,
+        "adapter": adapter,
+    }
     given = {name: value for name, value in options.items() if value is not None}
     if source.is_dir():
         if out is not None:

@@ -1,14 +1,16 @@
-"""Raters that are machines: rules that score an answer, and a model as judge.
+"""Raters that are machines: rules that score an answer, a model as judge, a reward model.
 
-rules.py       score one answer by what can be checked by eye
-rule_rater.py  scores → votes, ties, strength, label noise
-llm_judge.py   a model asked in both orders
-raters.py      the seam and the registry
-run.py         judge()
+rules.py         score one answer by what can be checked by eye
+rule_rater.py    scores → votes, ties, strength, label noise
+llm_judge.py     a model asked in both orders
+reward_rater.py  a reward model's σ(r_a − r_b)
+raters.py        the seam and the registry
+run.py           judge()
 """
 
 from prefkit.judging.llm_judge import LlmJudge
 from prefkit.judging.raters import Rater, RaterContext, rater_names, register_rater
+from prefkit.judging.reward_rater import RewardRater
 from prefkit.judging.rule_rater import RuleRater
 from prefkit.judging.rules import register_rule, rule_verdict, score
 from prefkit.judging.run import judge
@@ -21,6 +23,7 @@ __all__ = [
     "LlmJudge",
     "Rater",
     "RaterContext",
+    "RewardRater",
     "RuleRater",
     "judge",
     "machine_vote",

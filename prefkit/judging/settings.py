@@ -16,7 +16,8 @@ class JudgeSettings(Settings):
 
     rater: str = Field(
         default="format",
-        description="Who votes: the name of a rule (format), or llm for a model as judge.",
+        description="Who votes: the name of a rule (format), llm for a model as judge, or reward "
+        "for a reward model.",
     )
     noise: float = Field(
         default=0.0,
@@ -33,11 +34,17 @@ class JudgeSettings(Settings):
     )
     model: str = Field(
         default="smollm2",
-        description="llm only: the judge, as a Hub id, a folder or a GGUF file.",
+        description="llm and reward: the judge, as a Hub id, a folder or a GGUF file.",
+    )
+    adapter: str | None = Field(
+        default=None,
+        description="reward only: the folder of an adapter that was trained over model with "
+        "loss bradley_terry; null where model is the reward model itself.",
     )
     guideline: str = Field(
         default=GUIDELINE, description="llm only: the question put to the judge."
     )
     engine: EngineSettings = Field(
-        default=EngineSettings(), description="llm only: what runs the judge."
+        default=EngineSettings(),
+        description="llm: what runs the judge; reward: its dtype and device.",
     )

@@ -203,9 +203,12 @@ def _on_reward_model(model: Any, adapter: Path) -> Any:
     peft = require("peft", "train")
     config = peft.PeftConfig.from_pretrained(str(adapter))
     config.task_type, config.inference_mode = REWARD_TASK, False
+    # peft wants the weights of every copy it keeps; once wrapped they have other names.
+    score = {f"base_model.model.score.{n}": w for n, w in model.score.state_dict().items()}
     with quiet_transformers():
         wrapped = peft.get_peft_model(model, config, autocast_adapter_dtype=False)
         saved = peft.utils.load_peft_weights(str(adapter), device=str(model.device))
+        saved.update(score)
         unknown = peft.set_peft_model_state_dict(wrapped, saved).unexpected_keys
     if unknown:
         raise ModelError(

@@ -40,7 +40,7 @@ def model_card(facts: Mapping[str, Any], form: Form, *, base: str) -> str:
         *_section("Training", _training(facts)),
         "## Use",
         "",
-        *(_use_adapter(facts, base) if form == "adapter" else _use_model()),
+        *_use(facts, form, base),
     ]
     return "\n".join(parts)
 
@@ -51,7 +51,7 @@ def _head(facts: Mapping[str, Any], form: Form) -> list[str]:
         "---",
         *([f"base_model: {hub}"] if hub else []),
         f"library_name: {'peft' if form == 'adapter' else 'transformers'}",
-        "pipeline_tag: text-generation",
+        f"pipeline_tag: {'text-classification' if facts.get('reward') else 'text-generation'}",
         f"tags: [prefkit, preference-learning, {facts['method']}]",
         "---",
         "",
@@ -110,6 +110,46 @@ def _training(facts: Mapping[str, Any]) -> list[str]:
 
 def _counted(counts: Mapping[str, int], mark: str = "") -> str:
     return ", ".join(f"{mark}{name}{mark} ({n})" for name, n in counts.items())
+
+
+def _use(facts: Mapping[str, Any], form: Form, base: str) -> list[str]:
+    if facts.get("reward"):
+        return _use_rewards(facts["reward"], base if form == "adapter" else None)
+    return _use_adapter(facts, base) if form == "adapter" else _use_model()
+
+
+def _use_rewards(reward: Mapping[str, Any], base: str | None) -> list[str]:
+    """How a reward is read; base: what the adapter lies over, None for a whole model."""
+    model = repr(base or "PATH_OF_THIS_FOLDER")
+    padding = reward["pad_token_id"]
+    over = ", num_labels=1" + ("" if padding is None else f", pad_token_id={padding}")
+    pad = f"tokenizer.pad_token = tokenizer.convert_ids_to_tokens({padding})"
+    judge = f"--model {base} --adapter" if base else "--model"
+    return [
+        "A reward model: of two answers to one prompt, a wins with probability σ(r_a − r_b).",
+        "",
+        f"`prefkit judge COMPARISONS --rater reward {judge} PATH_OF_THIS_FOLDER`",
+        "",
+        "```python",
+        *(["from peft import PeftModel"] if base else []),
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
+        "",
+        "model = AutoModelForSequenceClassification.from_pretrained(",
+        f"    {model}{over if base else ''}, dtype='auto'",
+        ")",
+        *(["model = PeftModel.from_pretrained(model, 'PATH_OF_THIS_FOLDER')"] if base else []),
+        f"tokenizer = AutoTokenizer.from_pretrained({model})",
+        # Elsewhere padding is often the token that answers end with, and would hide it.
+        *([pad] if base and padding is not None else []),
+        "dialogue = [{'role': 'user', 'content': 'Hello'}, {'role': 'assistant', 'content': 'Hi!'}]",
+        "# The reward is read at the end-of-turn token, so nothing may follow it.",
+        "text = tokenizer.apply_chat_template(dialogue, tokenize=False).rstrip()",
+        "inputs = tokenizer(text, add_special_tokens=False, return_tensors='pt')",
+        "inputs.pop('token_type_ids', None)",
+        "print(model.eval()(**inputs).logits.item())",
+        "```",
+        "",
+    ]
 
 
 def _use_adapter(facts: Mapping[str, Any], base: str) -> list[str]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from prefkit.core.files import replacing_folder
 from prefkit.policy.gguf import quiet_transformers
 from prefkit.policy.load import ADAPTER_CONFIG
+from prefkit.policy.parts import causal_model, is_reward_model
 from prefkit.policy.resolve import ModelSource
 from prefkit.training.card import Form, model_card
 from prefkit.training.lineage import FACTS, base_name
@@ -66,13 +67,13 @@ def save_adapter(
         path = temporary / ADAPTER_CONFIG
         config = json.loads(path.read_text(encoding="utf-8"))
         config["base_model_name_or_path"] = base
-        for key in ("target_modules", "feedforward_modules"):
+        for key in ("target_modules", "feedforward_modules", "modules_to_save"):
             if isinstance(config.get(key), list):
-                config[key] = sorted(config[key])  # peft keeps sets
+                config[key] = sorted(set(config[key]))  # in no order, and with doubles, in peft
         path.write_text(
             json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8"
         )
-        _describe(temporary, facts, "adapter", base)
+        _describe(temporary, _with_reward(model, facts), "adapter", base)
 
 
 def _not_base(name: str) -> bool:
@@ -97,7 +98,7 @@ def save_model(
     with replacing_folder(folder) as temporary, quiet_transformers():
         # The small files first: a disk that is full for the tokenizer needs no gigabytes to tell.
         tokenizer.save_pretrained(str(temporary))
-        _describe(temporary, facts, form, base_name(source))
+        _describe(temporary, _with_reward(model, facts), form, base_name(source))
         model.save_pretrained(str(temporary), state_dict=state)
 
 
@@ -110,6 +111,14 @@ def tied_names(model: Any) -> dict[str, str]:
         if owner != name:
             twins[name] = owner
     return twins
+
+
+def _with_reward(model: Any, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``facts``, and for a reward model the padding by which transformers finds answers' ends."""
+    if not is_reward_model(model):
+        return facts
+    padding = causal_model(model).config.get_text_config().pad_token_id
+    return {**facts, "reward": {"pad_token_id": padding}}
 
 
 def _describe(folder: Path, facts: Mapping[str, Any], form: Form, base: str) -> None:

@@ -18,8 +18,9 @@ from torch import Tensor
 from prefkit.core.errors import ConfigError, ModelError, require
 from prefkit.core.files import read_json
 from prefkit.core.progress import Progress, silent
-from prefkit.policy.load import adapter_digest, check_adapter, load_policy, pick_dtype
+from prefkit.policy.load import REWARD_TASK, adapter_digest, check_adapter, load_policy, pick_dtype
 from prefkit.policy.resolve import ModelSource, resolve_model
+from prefkit.policy.rewards import load_reward_model
 from prefkit.training.export import save_model
 from prefkit.training.lineage import FACTS, hub_name
 from prefkit.training.methods import METHODS, method_of
@@ -70,7 +71,8 @@ def merge(
         )
     source = model if isinstance(model, ModelSource) else _base(adapter, config, model, progress)
     progress("loading the model", 0, 1)
-    policy = load_policy(source, adapter=adapter, dtype="float32", device="cpu")
+    load = load_reward_model if config.get("task_type") == REWARD_TASK else load_policy
+    policy = load(source, adapter=adapter, dtype="float32", device="cpu")
     progress("loading the model", 1, 1)
     stored = pick_dtype(dtype) if dtype != "auto" else _dtype_of(source)
     untied = _untie(policy.model)

@@ -40,15 +40,17 @@ class Exchange:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
+def encode_prompt(
+    tokenizer: Any, prompt: Prompt, *, arguments: Mapping[str, Any] | None = None
+) -> list[int]:
     """Token ids of the prompt with the generation prompt: what an engine continues.
 
-    Without a chat template a prompt of one user turn is its text, behind the tokenizer's own
-    begin-of-text token.
+    arguments: what the chat template is given besides messages and tools. Without a chat template
+    a prompt of one user turn is its text, behind the tokenizer's own begin-of-text token.
     """
     if tokenizer.chat_template is None:
         return [*_beginning(tokenizer), *_tokenise(tokenizer, [plain_prompt(prompt)])[0]]
-    text = Renderer(tokenizer, prompt, {}).text(prompt.messages, generation=True)
+    text = Renderer(tokenizer, prompt, arguments or {}).text(prompt.messages, generation=True)
     return _tokenise(tokenizer, [text])[0]
 
 
@@ -88,6 +90,25 @@ def encode_trees(
     coder = _Coder(tokenizer, tokenizer.chat_template is not None if chat is None else chat)
     for start in range(0, len(exchanges), AT_ONCE):
         yield from coder.trees(exchanges[start : start + AT_ONCE])
+
+
+def merging(
+    tokenizer: Any, exchanges: Sequence[Exchange], *, chat: bool | None = None
+) -> list[bool]:
+    """For each exchange, whether an answer tokenised together with its prompt has other tokens.
+
+    Trainers that tokenise both at once teach such rows a token that engines never see there.
+    """
+    coder = _Coder(tokenizer, tokenizer.chat_template is not None if chat is None else chat)
+    return [coder.merges(exchange) for exchange in exchanges]
+
+
+def special_ids(tokenizer: Any) -> frozenset[int]:
+    """The ids that are marks and no text: added tokens called special, bos, eos and the like."""
+    added = tokenizer.added_tokens_decoder
+    return frozenset(i for i, token in added.items() if token.special) | frozenset(
+        tokenizer.all_special_ids
+    )
 
 
 def truncate(tree: Tree, max_length: int, policy: Truncation, *, n_head: int = 0) -> Tree | None:
@@ -148,9 +169,7 @@ class _Coder:
     def __init__(self, tokenizer: Any, chat: bool) -> None:
         self.tokenizer = tokenizer
         self.chat = chat
-        self.special = frozenset(
-            i for i, token in tokenizer.added_tokens_decoder.items() if token.special
-        ) | frozenset(tokenizer.all_special_ids)
+        self.special = special_ids(tokenizer)
         self.eos: int | None = tokenizer.eos_token_id
         self.closing, self.end_of_turn = self._ends() if chat else ("", self.eos)
         self.goes_on = goes_on(tokenizer)
@@ -174,6 +193,24 @@ class _Coder:
                 continue
             rows = [self._row(segments, ids) for segments in item]
             yield self._tree(exchange, rows)
+
+    def merges(self, exchange: Exchange) -> bool:
+        """Whether any completion's tokens change when its row is tokenised as one text."""
+        try:
+            rows = self._segments(exchange)
+        except (DataError, ModelError):
+            return False
+        for segments in rows:
+            texts = sorted(set(self._texts(segments)))
+            ids = dict(zip(texts, _tokenise(self.tokenizer, texts), strict=True))
+            apart = self._row(segments, ids)[0].tolist()
+            whole = "".join(segment.text for segment in segments)
+            begun = [] if self.chat and segments[0].text else _beginning(self.tokenizer)
+            joint = [*begun, *_tokenise(self.tokenizer, [whole])[0]]
+            n = min(len(apart), len(joint))  # one is cut behind the end of turn, or closed by it
+            if apart[:n] != joint[:n] or len(apart) - len(joint) > 1:
+                return True
+        return False
 
     def _segments(self, exchange: Exchange) -> list[list[Segment]]:
         prompt = exchange.prompt

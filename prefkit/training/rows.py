@@ -1,7 +1,7 @@
 """Rows as the loop takes them: checked before a model is loaded, tokenised once, counted.
 
 Reading gives TrainRows of the kind that the loss learns from; encoding gives token trees. Kept +
-dropped = in; every drop has a reason, and the first ids of each reason are kept to be named.
+dropped = in; every drop has a reason, and the ids of each reason are kept to be named.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from prefkit.policy.trees import Tree
 from prefkit.training.votes import RowVote, read_votes
 
 Target = Literal["pair", "unpaired", "ranking", "demonstration"]
-NAMED_DROPS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +38,7 @@ class Row:
 
     tree: the answers in the order of ``source.completions``. p, weight, margin: as in TrainRow,
     after ``hard_labels``. votes: the raw votes that take a side, () where there are none.
+    truncated: whether it was cut to ``max_length``.
     """
 
     id: str
@@ -49,13 +49,15 @@ class Row:
     margin: float | None
     votes: tuple[RowVote, ...]
     source: TrainRow
+    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
     """The rows to train on.
 
-    dropped: reason → rows; dropped_ids: reason → the first ids. n_truncated: rows that were cut.
+    dropped: reason → number of rows; dropped_ids: reason → their ids, but for rows that reading
+    left out. n_truncated: rows that were cut.
     """
 
     rows: tuple[Row, ...]
@@ -155,7 +157,6 @@ def encode_rows(
     ]
     found: list[Row] = []
     faults: list[tuple[str, str | None]] = []
-    n_truncated = 0
     trees = encode_trees(tokenizer, exchanges, chat=chat)
     for row, exchange, tree in zip(kept, exchanges, trees, strict=True):
         if not isinstance(tree, Tree):
@@ -163,15 +164,15 @@ def encode_rows(
             continue
         cut = _fitted(tokenizer, exchange, tree, max_length, overlong, chat)
         if drops.keep(row, "overlong" if cut is None else _same_tokens(cut)) and cut is not None:
-            n_truncated += cut is not tree
-            found.append(_row(row, cut))
+            found.append(_row(row, cut, cut is not tree))
     if faults:
         raise DataError(first_faults([fault for fault, _ in faults]), hint=faults[0][1])
+    n_truncated = sum(row.truncated for row in found)
     return Rows(tuple(found), dict(sorted(drops.counts.items())), n_truncated, drops.named())
 
 
 class _Drops:
-    """Counts of dropped rows by reason, and the first ids of each."""
+    """Counts of dropped rows by reason, and their ids."""
 
     def __init__(self, counts: dict[str, int]) -> None:
         self.counts = counts
@@ -182,19 +183,17 @@ class _Drops:
         if reason is None:
             return True
         self.counts[reason] = self.counts.get(reason, 0) + 1
-        ids = self.ids.setdefault(reason, [])
-        if len(ids) < NAMED_DROPS:
-            ids.append(row.id)
+        self.ids.setdefault(reason, []).append(row.id)
         return False
 
     def named(self) -> dict[str, tuple[str, ...]]:
-        """The first ids of each reason."""
+        """The ids of each reason."""
         return {reason: tuple(ids) for reason, ids in sorted(self.ids.items())}
 
 
-def _row(row: TrainRow, tree: Tree) -> Row:
+def _row(row: TrainRow, tree: Tree, truncated: bool) -> Row:
     votes = read_votes(row.votes, row.evidence, row=row.id)
-    return Row(row.id, tree, row.target, row.p, row.weight, row.margin, votes, row)
+    return Row(row.id, tree, row.target, row.p, row.weight, row.margin, votes, row, truncated)
 
 
 def _reason(row: TrainRow, hard: bool) -> str | None:

@@ -134,7 +134,6 @@ class Gradient:
         self.device, self.dtype = device, dtype
         self.reference, self.ranks = reference, ranks
         self.scale = 1.0
-        self.statistics = False
 
     def collect(self, rows: Sequence[Row]) -> list[Table]:
         """Gather the gradient of a step over ``rows`` (all ranks'); the tables of this rank."""
@@ -206,6 +205,8 @@ class Gradient:
     ) -> Table:
         """Backward of one pack into the live gradients."""
         chosen = [rows[i] for i in members]
+        if upstream is not None and tuple(members) in upstream.draws:
+            set_random_state(self.device, upstream.draws[tuple(members)])
         tokens, scored = self._scored(chosen)
         if upstream is None:
             root, values = self.objective.share(scored, totals)
@@ -225,9 +226,11 @@ class Gradient:
             n_fed=sum(size_of(row.tree, self.layout) for row in chosen),
         )
 
-    def _scored(self, rows: Sequence[Row]) -> tuple[TokenLogps, Scored]:
+    def _scored(
+        self, rows: Sequence[Row], *, statistics: bool = False
+    ) -> tuple[TokenLogps, Scored]:
         pack = self.make_pack(rows)
-        tokens = self.score(pack.trees, statistics=self.statistics or self.objective.wpo)
+        tokens = self.score(pack.trees, statistics=statistics or self.objective.wpo)
         return tokens, self.objective.scored(pack, tokens)
 
     def make_pack(self, rows: Sequence[Row]) -> Pack:
@@ -242,52 +245,70 @@ class Gradient:
         self, rows: Sequence[Row], packs: list[tuple[list[int], bool]], totals: Totals
     ) -> _Upstream:
         """The loss of the whole step and its gradient with respect to the policy's sums."""
-        pack, policy, wpo = self._all_sums(rows, packs)
-        leaf = policy.requires_grad_(True)
-        share, values = self.objective.share(self.objective.rescored(pack, leaf, wpo), totals)
+        sums = self._all_sums(rows, packs)
+        leaf = sums.policy.requires_grad_(True)
+        scored = self.objective.rescored(sums.pack, leaf, sums.wpo)
+        share, values = self.objective.share(scored, totals)
         (gradient,) = torch.autograd.grad(share, leaf)
-        return _Upstream(gradient, share.detach(), values)
+        return _Upstream(gradient, share.detach(), values, sums.draws)
 
     @torch.no_grad()
     def evaluate(self, rows: Sequence[Row]) -> tuple[float, Table]:
         """The loss over ``rows`` (all ranks') as one step's, and their table; no gradient."""
-        pack, policy, wpo = self._all_sums(rows, self.packs(rows))
-        scored = self.objective.rescored(pack, policy, wpo)
+        sums = self._all_sums(rows, self.packs(rows), statistics=not self.objective.rewards)
+        scored = self.objective.rescored(sums.pack, sums.policy, sums.wpo)
         share, values = self.objective.share(scored, Totals.of(rows))
-        table = Table(tuple(rows), share, values, policy, scored.logps.reference, None, 0)
+        reference = scored.logps.reference
+        table = Table(tuple(rows), share, values, sums.policy, reference, sums.entropy, 0)
         return float(share), table
 
     @torch.no_grad()
     def _all_sums(
-        self, rows: Sequence[Row], packs: list[tuple[list[int], bool]]
-    ) -> tuple[Pack, Tensor, Tensor | None]:
-        """All rows as one pack of labels, the policy's sums (rows, n), WPO weights (rows,)."""
+        self,
+        rows: Sequence[Row],
+        packs: list[tuple[list[int], bool]],
+        *,
+        statistics: bool = False,
+    ) -> _Sums:
+        """All rows scored without gradient, whatever packs and ranks they are in."""
         known: dict[int, tuple[list[float], float]] = {}
+        draws: dict[tuple[int, ...], Tensor] = {}
+        entropies: dict[tuple[int, ...], float] = {}
         waiting = [members for members, _ in packs]
         while waiting:
             members = waiting.pop()
-            scored = self._score_or_split(rows, members, waiting)
-            if scored is None:
+            draws[tuple(members)] = random_state(self.device)
+            found = self._score_or_split(rows, members, waiting, statistics)
+            if found is None:
                 continue
+            tokens, scored = found
             policy = scored.logps.policy.tolist()
             weights = [1.0] * len(members) if scored.wpo is None else scored.wpo.tolist()
             known.update(zip(members, zip(policy, weights, strict=True), strict=True))
-        for part in self.ranks.gather(known):
-            known.update(part)
+            if tokens.entropy is not None:
+                entropies[tuple(members)] = float(tokens.entropy.sum())
+        for others, theirs in self.ranks.gather((known, entropies)):
+            known.update(others)
+            entropies.update(theirs)
         pack = self.make_pack(rows)
         width = pack.n_tokens.shape[1]
         sums = [known[i][0] + [0.0] * (width - len(known[i][0])) for i in range(len(rows))]
         wpo = None
         if self.objective.wpo:
             wpo = self._tensor([known[i][1] for i in range(len(rows))])
-        return pack, self._tensor(sums), wpo
+        entropy = self._tensor(sum(entropies.values())) if statistics else None
+        return _Sums(pack, self._tensor(sums), wpo, entropy, draws)
 
     def _score_or_split(
-        self, rows: Sequence[Row], members: list[int], waiting: list[list[int]]
-    ) -> Scored | None:
+        self,
+        rows: Sequence[Row],
+        members: list[int],
+        waiting: list[list[int]],
+        statistics: bool,
+    ) -> tuple[TokenLogps, Scored] | None:
         """The pack scored; None where memory ran out and its halves are now waiting."""
         try:
-            return self._scored([rows[i] for i in members])[1]
+            return self._scored([rows[i] for i in members], statistics=statistics)
         except torch.OutOfMemoryError:
             pass  # handled below, where the traceback no longer holds the pack's tensors
         torch.cuda.empty_cache()
@@ -298,18 +319,44 @@ class Gradient:
         waiting += halved(members)
         return None
 
-    def _tensor(self, values: Sequence[object]) -> Tensor:
+    def _tensor(self, values: Sequence[object] | float) -> Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sums:
+    """pack: labels of all rows. policy: (rows, n). wpo: (rows,) or None. entropy: () its sum over
+    scored tokens, or None. draws: the random state before each pack, by its members."""
+
+    pack: Pack
+    policy: Tensor
+    wpo: Tensor | None
+    entropy: Tensor | None
+    draws: Mapping[tuple[int, ...], Tensor]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Upstream:
     """gradient: (rows, n), d(step's loss) / d(policy's sums). share: (), the step's loss. values:
-    (rows,) losses."""
+    (rows,) losses. draws: so that the second pass has the dropout of the first."""
 
     gradient: Tensor
     share: Tensor
     values: Tensor
+    draws: Mapping[tuple[int, ...], Tensor]
+
+
+def random_state(device: torch.device) -> Tensor:
+    """The state that dropout on ``device`` draws from next."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def set_random_state(device: torch.device, state: Tensor) -> None:
+    """Draw from ``state`` next."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
 
 
 def _out_of_memory(row: Row, tokens: int, budget: int, ranks: Ranks) -> EnvironmentFault:

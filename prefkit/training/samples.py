@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from prefkit.core.errors import require
+from prefkit.policy.load import pad_id
 from prefkit.policy.logps import TokenLogps
 from prefkit.policy.trees import Branch, Tree
 from prefkit.training.facts import SampledAnswers
@@ -61,11 +63,20 @@ def _sample(model: Any, tokenizer: Any, prompt: NDArray[np.int32], seed: int) ->
         found = model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            do_sample=True,
-            temperature=1.0,
-            top_k=0,
-            top_p=1.0,
-            max_new_tokens=MAX_TOKENS,
-            pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id or 0,
+            generation_config=_plain_sampling(model, tokenizer),
         )
     return found[0, ids.shape[1] :].cpu().numpy().astype(np.int32)
+
+
+def _plain_sampling(model: Any, tokenizer: Any) -> Any:
+    """Every token by its probability: a model's own penalties and cut-offs would bias the KL."""
+    own = model.generation_config
+    return require("transformers", "train").GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        max_new_tokens=MAX_TOKENS,
+        eos_token_id=own.eos_token_id,
+        pad_token_id=pad_id(tokenizer),
+    )

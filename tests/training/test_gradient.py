@@ -64,11 +64,10 @@ class Bench:
                 parameter.data.add_(0.05 * noise)
         self.masters = Masters(self.model)
 
-    def rows(self, rows, **changes):
-        encoded = encode_rows(
+    def rows(self, rows):
+        return encode_rows(
             self.policy.tokenizer, rows, max_length=256, overlong="answers", hard_labels=False
         )
-        return encoded
 
     def gradient(self, settings, rows, *, layout=TREE, budget=EVERYTHING, score=None):
         scorer = Scorer(self.model, layout)
@@ -106,9 +105,7 @@ def bench(tiny_model_dir):
 
 
 def loss_settings(name, **changes):
-    return TrainSettings(
-        loss=name, dtype="float64", device="cpu", labels="soft", **changes
-    )
+    return TrainSettings(loss=name, dtype="float64", device="cpu", labels="soft", **changes)
 
 
 def rows_for(bench, name):
@@ -254,3 +251,30 @@ def test_a_constraint_without_gradient_or_shape_is_refused_by_name(bench, constr
     scored = objective.scored(pack, gradient.score(pack.trees))
     with pytest.raises(TrainingError, match=constraint.__name__):
         objective.check_constraints(scored)
+
+
+def test_both_passes_of_a_coupled_loss_draw_the_same_dropout(tiny_model_dir):
+    """One pack has one pass; two passes over several packs must come to the same with dropout."""
+    bench = Bench(tiny_model_dir)
+    rows = rows_for(bench, "aot")[:1] * 2
+    settings = loss_settings("aot")
+    for module in bench.model.modules():
+        if isinstance(module, torch.nn.Identity):
+            continue
+        if "lora_dropout" in dict(module.named_children()):
+            module.lora_dropout["default"] = torch.nn.Dropout(0.3)
+    bench.model.train()
+    torch.manual_seed(0)
+    scores = []
+
+    def spy(trees, *, statistics=False):
+        found = Scorer(bench.model, TREE)(trees, statistics=statistics)
+        scores.append(found.values.detach().clone())
+        return found
+
+    bench.gradient(settings, rows, budget=1, score=spy)
+    assert len(scores) == 4
+    first, second = scores[:2], scores[2:]
+    assert not torch.equal(first[0], first[1]), "dropout is on"
+    for values in second:
+        assert any(torch.equal(values, other) for other in first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -57,10 +58,11 @@ def blocks_of(page: Path) -> list[Block]:
     return found
 
 
-def run_page(page: Path, folder: Path) -> int:
+def run_page(page: Path, folder: Path, *, model: str | None = None) -> int:
     """Write a page's files to ``folder`` and run its blocks in order; how many were run.
 
-    AssertionError, with page and line, for a block that fails.
+    model: a model to run in the place of smollm2. AssertionError, with page and line, for a block
+    that fails.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "COLUMNS": "100"}
@@ -72,6 +74,7 @@ def run_page(page: Path, folder: Path) -> int:
         if block.file or block.skip or block.language not in RUN:
             continue
         program, typed = block.program()
+        typed = typed if model is None else typed.replace("smollm2", shlex.quote(model))
         done = subprocess.run(
             program, input=typed, cwd=folder, env=environment, capture_output=True, text=True,
             check=False,

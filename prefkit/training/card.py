@@ -141,7 +141,10 @@ def _use_rewards(reward: Mapping[str, Any], base: str | None) -> list[str]:
         f"tokenizer = AutoTokenizer.from_pretrained({model})",
         # Elsewhere padding is often the token that answers end with, and would hide it.
         *([pad] if base and padding is not None else []),
-        "dialogue = [{'role': 'user', 'content': 'Hello'}, {'role': 'assistant', 'content': 'Hi!'}]",
+        "dialogue = [",
+        "    {'role': 'user', 'content': 'Hello'},",
+        "    {'role': 'assistant', 'content': 'Hi!'},",
+        "]",
         "# The reward is read at the end-of-turn token, so nothing may follow it.",
         "text = tokenizer.apply_chat_template(dialogue, tokenize=False).rstrip()",
         "inputs = tokenizer(text, add_special_tokens=False, return_tensors='pt')",

@@ -56,3 +56,11 @@ def test_a_number_is_short_and_a_count_is_whole(value, text):
 
 def test_a_share_is_shown_in_per_cent():
     assert label(0.25, percent=True) == "25 %"
+
+
+@pytest.mark.parametrize("value", [1e-12, 3e-20, 5e9])
+def test_ticks_of_one_value_differ_however_small_it_is(value):
+    """A learning rate of 1e-12 had ticks that were all rounded to the same number."""
+    marks = ticks(value, value)
+    assert marks[0] < value < marks[-1]
+    assert marks == sorted(set(marks))

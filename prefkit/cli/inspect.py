@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prefkit.cli.inspect_trained import inspect_as_trained
 from prefkit.cli.output import facts_table, finish, rows_table
 from prefkit.cli.source import MAP_HELP, examples_of, is_workspace, read_map
 
@@ -17,6 +19,16 @@ if TYPE_CHECKING:
     from prefkit.formats.load import Loaded
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+
+class Overlong(StrEnum):
+    """What becomes of rows longer than max_length."""
+
+    answers = "answers"
+    prompt = "prompt"
+    drop = "drop"
+
+
 BINS = ((0.5, 0.6), (0.6, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 1.0))
 
 
@@ -30,6 +42,20 @@ def inspect(
     ] = None,
     split: Annotated[str, typer.Option(help="Split of a Hub data set.")] = "train",
     revision: Annotated[str | None, typer.Option(help="Revision of a Hub data set.")] = None,
+    as_trained: Annotated[
+        str | None,
+        typer.Option(
+            "--as-trained",
+            metavar="MODEL",
+            help="Show the rows in this model's tokens, with what is trained on and what is odd.",
+        ),
+    ] = None,
+    max_length: Annotated[
+        int, typer.Option(min=8, help="With --as-trained: as in prefkit train.")
+    ] = 1024,
+    overlong: Annotated[
+        Overlong, typer.Option(help="With --as-trained: as in prefkit train.")
+    ] = Overlong.answers,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Look at a data file: its layout and why, counts, p, lengths and the first rows.
@@ -37,7 +63,23 @@ def inspect(
     Example: prefkit inspect pairs.jsonl
 
     Example: prefkit inspect strange.csv --map prompt=question --map chosen=better
+
+    Example: prefkit inspect pairs.jsonl --as-trained smollm2
     """
+    if as_trained is not None:
+        inspect_as_trained(
+            data,
+            as_trained,
+            n_rows=rows,
+            max_length=max_length,
+            overlong=overlong.value,
+            as_json=as_json,
+            layout=layout,
+            split=split,
+            revision=revision,
+            mapping=read_map(mapping),
+        )
+        return
     records = _record_file(data)
     if records is not None:
         _finish_records(data, *records, as_json=as_json)

@@ -100,7 +100,8 @@ def merging(
     Trainers that tokenise both at once teach such rows a token that engines never see there.
     """
     coder = _Coder(tokenizer, tokenizer.chat_template is not None if chat is None else chat)
-    return [coder.merges(exchange) for exchange in exchanges]
+    starts = range(0, len(exchanges), AT_ONCE)
+    return [odd for start in starts for odd in coder.merges(exchanges[start : start + AT_ONCE])]
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:
@@ -177,16 +178,9 @@ class _Coder:
 
     def trees(self, exchanges: Sequence[Exchange]) -> Iterator[Tree | DataError | ModelError]:
         """One tree or error an exchange; all texts go to the tokenizer in one call."""
-        cut: list[list[list[Segment]] | DataError | ModelError] = []
-        for exchange in exchanges:
-            try:
-                cut.append(self._segments(exchange))
-            except (DataError, ModelError) as error:
-                cut.append(error)
+        cut = [self._attempted(exchange) for exchange in exchanges]
         given = [item for item in cut if isinstance(item, list)]
-        texts = {text for item in given for row in item for text in self._texts(row)}
-        ordered = sorted(texts)
-        ids = dict(zip(ordered, _tokenise(self.tokenizer, ordered), strict=True))
+        ids = self._ids_of({text for item in given for row in item for text in self._texts(row)})
         for exchange, item in zip(exchanges, cut, strict=True):
             if not isinstance(item, list):
                 yield item
@@ -194,23 +188,37 @@ class _Coder:
             rows = [self._row(segments, ids) for segments in item]
             yield self._tree(exchange, rows)
 
-    def merges(self, exchange: Exchange) -> bool:
+    def merges(self, exchanges: Sequence[Exchange]) -> list[bool]:
         """Whether any completion's tokens change when its row is tokenised as one text."""
+        rows = [self._attempted(exchange) for exchange in exchanges]
+        given = [segments for row in rows if isinstance(row, list) for segments in row]
+        texts = {text for segments in given for text in (*self._texts(segments), _joined(segments))}
+        ids = self._ids_of(texts)
+        return [
+            isinstance(row, list) and any(self._merged(segments, ids) for segments in row)
+            for row in rows
+        ]
+
+    def _merged(self, segments: Sequence[Segment], ids: Mapping[str, list[int]]) -> bool:
+        apart = self._row(segments, ids)[0].tolist()
+        joint = [*self._begun(segments), *ids[_joined(segments)]]
+        n = min(len(apart), len(joint))  # one is cut behind the end of turn, or closed by it
+        return apart[:n] != joint[:n] or len(apart) - len(joint) > 1
+
+    def _begun(self, segments: Sequence[Segment]) -> list[int]:
+        """The begin-of-text token, unless a template has the say."""
+        return [] if self.chat and segments[0].text else _beginning(self.tokenizer)
+
+    def _attempted(self, exchange: Exchange) -> list[list[Segment]] | DataError | ModelError:
         try:
-            rows = self._segments(exchange)
-        except (DataError, ModelError):
-            return False
-        for segments in rows:
-            texts = sorted(set(self._texts(segments)))
-            ids = dict(zip(texts, _tokenise(self.tokenizer, texts), strict=True))
-            apart = self._row(segments, ids)[0].tolist()
-            whole = "".join(segment.text for segment in segments)
-            begun = [] if self.chat and segments[0].text else _beginning(self.tokenizer)
-            joint = [*begun, *_tokenise(self.tokenizer, [whole])[0]]
-            n = min(len(apart), len(joint))  # one is cut behind the end of turn, or closed by it
-            if apart[:n] != joint[:n] or len(apart) - len(joint) > 1:
-                return True
-        return False
+            return self._segments(exchange)
+        except (DataError, ModelError) as error:
+            return error
+
+    def _ids_of(self, texts: set[str]) -> dict[str, list[int]]:
+        """The ids of each text, in one call of the tokenizer."""
+        ordered = sorted(texts)
+        return dict(zip(ordered, _tokenise(self.tokenizer, ordered), strict=True))
 
     def _segments(self, exchange: Exchange) -> list[list[Segment]]:
         prompt = exchange.prompt
@@ -232,7 +240,7 @@ class _Coder:
         self, segments: Sequence[Segment], ids: Mapping[str, list[int]]
     ) -> tuple[Ids, NDArray[np.bool_]]:
         """Ids (T,) and scored (T,) of one completion behind its prompt."""
-        row: list[int] = [] if self.chat and segments[0].text else _beginning(self.tokenizer)
+        row = self._begun(segments)
         n_begin = len(row)
         scored = [False] * n_begin
         upto = ""
@@ -322,6 +330,10 @@ def goes_on(tokenizer: Any) -> bool:
         if [*one, *two] == both:
             return True
     return False
+
+
+def _joined(segments: Sequence[Segment]) -> str:
+    return "".join(segment.text for segment in segments)
 
 
 def _beginning(tokenizer: Any) -> list[int]:

@@ -1,0 +1,80 @@
+"""``prefkit inspect DATA --as-trained MODEL`` as a command."""
+
+import json
+import sys
+
+import pytest
+
+from prefkit.cli.app import main
+
+ROWS = [
+    {"prompt": "the sea?", "chosen": "It is \x1b[31mblue.", "rejected": "No.", "p": 0.9},
+    {"prompt": "the sun?", "chosen": "same", "rejected": "same"},
+]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["prefkit", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return ended.value.code or 0, shown.out, shown.err
+
+    return call
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return path
+
+
+def test_the_screen_marks_trained_tokens_and_names_rows_by_id_and_line(run, data, tiny_model_dir):
+    code, out, _ = run("inspect", data, "--as-trained", tiny_model_dir)
+    assert code == 0
+    assert "{+No.<|end|>+}" in out
+    assert "identical: 1 rows" in out
+    assert f"{data}:2" in out
+    assert "\x1b" not in out, "model text drives no terminal"
+
+
+def test_json_says_the_same_in_one_line(run, data, tiny_model_dir):
+    code, out, _ = run("inspect", data, "--as-trained", tiny_model_dir, "--json")
+    assert code == 0
+    value = json.loads(out)
+    assert value["n_rows"] + sum(value["dropped"].values()) == value["n_read"] == 2
+    assert list(value["findings"]) == ["identical"]
+    assert value["rows"][0]["place"] == f"{data}:1"
+    assert value["rows"][0]["answers"][1] == [{"text": "No.<|end|>", "how": "trained"}]
+    assert value["p"] == {"0.8 to 0.9": 1}
+
+
+def test_other_columns_are_mapped_and_max_length_is_trainings(run, tmp_path, tiny_model_dir):
+    path = tmp_path / "odd.jsonl"
+    path.write_text(json.dumps({"frage": "q", "gut": "fox " * 50, "schlecht": "dog " * 50}))
+    words = ["--map", "prompt=frage", "--map", "chosen=gut", "--map", "rejected=schlecht"]
+    code, out, _ = run(
+        "inspect", path, *words, "--as-trained", tiny_model_dir, "--max-length", 40, "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["n_truncated"] == 1
+    words += ["--as-trained", tiny_model_dir, "--max-length", 40, "--overlong", "drop", "--json"]
+    code, out, _ = run("inspect", path, *words)
+    assert json.loads(out)["dropped"] == {"overlong": 1}
+
+
+def test_unpaired_answers_are_shown_as_they_are(run, tmp_path, tiny_model_dir):
+    path = tmp_path / "kto.jsonl"
+    path.write_text(json.dumps({"prompt": "q", "completion": "a", "label": False}))
+    code, out, _ = run("inspect", path, "--as-trained", tiny_model_dir)
+    assert code == 0
+    assert "answer 1: {+a<|end|>+}" in out
+
+
+def test_a_model_that_is_not_there_is_an_error_line(run, data, tmp_path):
+    code, _, err = run("inspect", data, "--as-trained", tmp_path / "nowhere")
+    assert code == 1
+    assert "error:" in err

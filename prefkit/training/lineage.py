@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prefkit.core.records import Example, TrainRow
+from prefkit.core.records import TrainRow
 from prefkit.policy.resolve import ModelSource
 from prefkit.training.adapter_settings import AdapterSettings
 
@@ -61,20 +61,22 @@ def base_name(source: ModelSource) -> str:
     return source.spec.partition("@")[0] if named else str(source.path.resolve())
 
 
-def data_facts(rows: Sequence[Example | TrainRow]) -> dict[str, Any]:
+def data_facts(rows: Sequence[TrainRow]) -> dict[str, Any]:
     """Counts of what was learned from: prompts' sources, who answered, who judged and how.
 
-    n_votes, raters: votes and distinct raters by kind (human, judge, reward, rule); judges: the
-    names of raters that are no people; methods: rows by aggregation method and version; answers:
-    rows by the digest of the model that wrote the chosen answer. Each holds the most frequent 20.
+    n_votes, raters: votes and distinct raters by kind (human, judge, reward, rule), a vote that
+    several rows carry once; judges: the names of raters that are no people; methods: rows by
+    aggregation method and version; answers: rows by the digest of the model that wrote the chosen
+    answer. Each holds the most frequent 20.
     """
     sources, methods, answers = Counter[str](), Counter[str](), Counter[str]()
-    n_votes, raters = Counter[str](), dict[str, set[str]]()
+    n_votes, raters, seen = Counter[str](), dict[str, set[str]](), set[str]()
     for row in rows:
         sources[row.prompt.source or "not named"] += 1
-        if not isinstance(row, Example):
-            continue
         for vote in _votes(row.votes):
+            if vote.get("id") in seen:
+                continue
+            seen.update([vote["id"]] if "id" in vote else [])
             kind = str(vote.get("kind", "human"))
             n_votes[kind] += 1
             raters.setdefault(kind, set()).add(str(vote.get("rater", "")))

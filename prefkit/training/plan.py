@@ -26,11 +26,13 @@ from prefkit.policy.parts import is_reward_model
 from prefkit.policy.resolve import ModelSource, resolve_model
 from prefkit.policy.trees import Branch, Tree
 from prefkit.training.lineage import data_facts
+from prefkit.training.methods import METHODS
 from prefkit.training.objective import Constraint, Objective, make_objective
 from prefkit.training.reference import ReferenceModel, find_reference
 from prefkit.training.rows import Row, Rows, encode_rows, read_rows
 from prefkit.training.settings import TrainSettings
 from prefkit.training.split import split_by_prompt
+from prefkit.training.trackers import check_trackers
 
 # How the run is watched and stored changes no result.
 WITHOUT_EFFECT = {"checkpoint_every", "log_every", "trackers", "reference_store", "n_samples"}
@@ -89,6 +91,8 @@ class Plan:
         if self.reference is None:
             return False
         kind = self.reference.kind
+        if self.start is None and not METHODS[self.settings.method].starts_at_base:
+            return kind == "ema"
         return kind in ("start", "ema") or (kind == "base" and self.start is None)
 
     def rows_of(self, step: int) -> list[Row]:
@@ -119,6 +123,7 @@ def make_plan(
     """
     objective = make_objective(settings, constraints)
     pick_device(settings.device)
+    check_trackers(settings.trackers)
     read = read_rows(data, objective.target, mapping=mapping)
     training, held = read.rows, []
     if not training:
@@ -172,7 +177,12 @@ def make_plan(
         start=start,
         start_digest=start_digest,
         reference=reference,
-        data_facts=data_facts(training),
+        data_facts={
+            **data_facts(training),
+            "digest": rows.digest(),
+            "dropped": rows.dropped,
+            "n_truncated": rows.n_truncated,
+        },
         loaded=loaded,
         run="",
         out=out,

@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 
 from prefkit.core.errors import EnvironmentFault
 from prefkit.core.files import clear_leftovers, read_json
-from prefkit.core.records import Example, Message, Prompt
+from prefkit.core.records import Example, Message, Prompt, TrainRow
 from prefkit.training.adapter import prepare_model
 from prefkit.training.lineage import data_facts
 
@@ -26,14 +26,14 @@ def judged(text, votes, **evidence):
     example, _ = Example.make(
         prompt, *sides, p=0.8, votes=json.dumps(votes), evidence=json.dumps(evidence)
     )
-    return example
+    return TrainRow.of(example)
 
 
 ROWS = [
     judged(
         "one?",
         [
-            {"rater": "ann", "kind": "human", "choice": "a"},
+            {"id": "1", "rater": "ann", "kind": "human", "choice": "a"},
             {"rater": "bob", "kind": "human", "choice": "a"},
             {"rater": "judge-x", "kind": "judge", "p_a": 0.7},
         ],
@@ -61,6 +61,13 @@ def test_raters_are_counted_once_people_not_named_and_machines_named():
     assert facts["sources"] == {"quiz": 2}
     assert (facts["n_rows"], facts["n_prompts"], facts["n_soft"]) == (2, 2, 2)
     assert not {"ann", "bob"} & set(json.dumps(facts).split('"'))
+
+
+def test_a_vote_that_two_rows_carry_counts_once():
+    """A pair becomes two unpaired answers, each with the pair's votes."""
+    both = data_facts([ROWS[0], ROWS[0]])
+    assert both["raters"] == {"human": 2, "judge": 1}
+    assert both["n_votes"] == {"human": 3, "judge": 2}  # of these three, one has an id
 
 
 def test_the_card_tells_the_lineage_and_the_hub_can_read_it(tiny_model_dir, tmp_path):

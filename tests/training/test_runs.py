@@ -1,0 +1,290 @@
+"""What a run can be asked for: references, constraints, precisions, models in memory."""
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from prefkit.core.errors import ConfigError, DataError
+from prefkit.core.records import Message, Prompt, TrainRow
+from prefkit.policy.load import load_policy
+from prefkit.policy.loaded import loaded_policy
+from prefkit.training import TrainSettings, train
+from prefkit.training.gradient import Gradient
+
+
+def settings(**changes):
+    values = {"dtype": "float32", "device": "cpu", "learning_rate": 5e-3, "epochs": 1}
+    values |= {"trackers": [], "reference_store": "none"}
+    return TrainSettings(**{**values, **changes})
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_dir):
+    return str(tiny_model_dir)
+
+
+class Said:
+    """Progress that remembers."""
+
+    def __init__(self):
+        self.lines = []
+
+    def __call__(self, what, done, total=None, note=""):
+        self.lines.append((what, note))
+
+    @property
+    def names(self):
+        return {what for what, _ in self.lines}
+
+
+def lines(out, name="metrics.jsonl"):
+    return [json.loads(line) for line in (out / name).read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"beta": 0.5}, {"learning_rate": 1e-3}, {"seed": 5}, {"loss": "ipo"}, {"lora": {"r": 4}},
+     {"tokens_at_once": 60}, {"loss": {"sigmoid": 1.0, "nll": 0.1}}],
+    ids=str,
+)  # fmt: skip
+def test_the_reference_is_scored_once_whatever_is_tried_next(model, pairs, tmp_path, change):
+    store = {"reference_store": str(tmp_path / "store")}
+    first, second = Said(), Said()
+    train(model, pairs[:8], settings(**store), out=tmp_path / "a", progress=first)
+    train(model, pairs[:8], settings(**store, **change), out=tmp_path / "b", progress=second)
+    assert "scoring the reference" in first.names
+    assert "scoring the reference" not in second.names
+
+
+def test_a_later_round_scores_only_what_is_new(model, pairs, tmp_path, monkeypatch):
+    store = settings(reference_store=str(tmp_path / "store"))
+    train(model, pairs[:8], store, out=tmp_path / "a")
+    scored = []
+    import prefkit.training.reference as reference
+
+    split = reference.split_by_key
+    monkeypatch.setattr(
+        reference,
+        "split_by_key",
+        lambda trees, tokens: scored.extend(trees) or split(trees, tokens),
+    )
+    train(model, pairs[:11], store, out=tmp_path / "b")
+    assert len(scored) == 3
+
+
+def test_kto_keeps_its_mismatched_answers_across_seeds(model, pairs, tmp_path):
+    store = {"reference_store": str(tmp_path / "store"), "loss": "kto"}
+    train(model, pairs[:8], settings(**store), out=tmp_path / "a")
+    again = Said()
+    train(model, pairs[:8], settings(**store, seed=9), out=tmp_path / "b", progress=again)
+    assert "scoring the reference" not in again.names
+
+
+def test_another_adapter_and_another_model_are_references(model, pairs, tmp_path):
+    first = train(model, pairs, settings(epochs=3), out=tmp_path / "first")
+    against = train(
+        model,
+        pairs,
+        settings(reference=str(first.folder)),
+        out=tmp_path / "against",
+        start_adapter=first.folder,
+    )
+    assert against.first_loss == pytest.approx(0.693147, abs=1e-5), "policy and reference are one"
+    assert str(first.folder) in against.reference
+    plain = train(model, pairs, settings(reference=model), out=tmp_path / "plain")
+    assert plain.first_loss == pytest.approx(0.693147, abs=1e-5)
+
+
+def test_a_reference_with_other_tokens_is_refused(model, pairs, tmp_path):
+    import shutil
+
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    vocab = tokenizer["model"]["vocab"]
+    one, two = [token for token in vocab if len(token) == 1][:2]
+    vocab[one], vocab[two] = vocab[two], vocab[one]
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ConfigError, match="its tokenizer is not the model's"):
+        train(model, pairs, settings(reference=str(other)), out=tmp_path / "out")
+
+
+def test_a_moving_reference_stays_behind_the_policy(model, pairs, tmp_path):
+    """decay 0 is the policy of the step before; near 1 it hardly leaves the start."""
+    still = train(
+        model, pairs, settings(epochs=3, reference="ema", ema_decay=0.9999), out=tmp_path / "still"
+    )
+    base = train(model, pairs, settings(epochs=3), out=tmp_path / "base")
+    assert still.last_loss == pytest.approx(base.last_loss, rel=1e-2)
+    close = train(
+        model, pairs, settings(epochs=3, reference="ema", ema_decay=0.0), out=tmp_path / "close"
+    )
+    assert close.ln2_gap is not None
+    assert close.ln2_gap < 1e-6
+    assert close.last_loss == pytest.approx(0.693147, abs=1e-4), "always the policy itself"
+
+
+def insult_pairs(n=24):
+    """Pairs whose chosen answer is unsafe in half of the rows: DPO alone would make it likelier."""
+    rng = random.Random(5)
+    words = ("sea", "sun", "moon", "fox", "dog")
+    rows = []
+    for index in range(n):
+        prompt = Prompt.make([Message.of("user", " ".join(rng.choices(words, k=3)))])
+        unsafe = index % 2 == 0
+        good = " ".join(rng.choices(words, k=3)) + (" lazy lazy" if unsafe else "?")
+        bad = " ".join(rng.choices(words, k=3)) + "."
+        answers = tuple((Message.of("assistant", text),) for text in (good, bad))
+        rows.append(TrainRow(f"row-{index}", prompt, answers, "pair"))
+    return rows
+
+
+def is_unsafe(answer):
+    return float("lazy lazy" in answer[-1].text)
+
+
+def no_gain(logps, rows):
+    """λ v(y) relu(log π/π_ref + 1): unsafe answers are to lose at least a nat."""
+    unsafe = torch.tensor([[is_unsafe(a) for a in row.completions] for row in rows])
+    return (2.0 * unsafe * (logps.ratios() + 1.0).relu()).sum(dim=1)
+
+
+def test_planted_unsafe_answers_lose_likelihood_under_a_constraint(model, tmp_path):
+    rows = insult_pairs()
+    plan = settings(epochs=6, batch_size=8)
+    free = train(model, rows, plan, out=tmp_path / "free")
+    bound = train(model, rows, plan, out=tmp_path / "bound", constraints=[no_gain])
+    gains = {}
+    for name, result in (("free", free), ("bound", bound)):
+        assert result.steps == 18
+        gains[name] = unsafe_ratio(tmp_path / name, rows)
+    assert gains["free"] > 0.5, "without the constraint the planted answers are learnt"
+    assert gains["bound"] < -0.5
+
+
+def unsafe_ratio(out, rows):
+    """Mean log π/π_ref of the unsafe answers under the adapter in ``out``."""
+    from prefkit.policy.layout import choose_layout
+    from prefkit.policy.logps import tree_logps
+    from prefkit.policy.template import encode_tree
+
+    settings_of = json.loads((out / "train.json").read_text())
+    policy = load_policy(
+        settings_of["model"]["spec"], adapter=out / "adapter", dtype="float32", device="cpu"
+    )
+    unsafe = [row for row in rows if is_unsafe(row.completions[0])]
+    trees = [encode_tree(policy.tokenizer, r.prompt, r.completions[:1]) for r in unsafe]
+    layout = choose_layout(policy.model, longest=max(tree.longest for tree in trees))
+    with torch.no_grad():
+        new = tree_logps(policy.model, trees, layout=layout).sums()
+        with policy.model.disable_adapter():
+            old = tree_logps(policy.model, trees, layout=layout).sums()
+    return float((new - old).mean())
+
+
+def test_fp16_learns_and_an_overflow_costs_no_step(model, pairs, tmp_path, monkeypatch):
+    import prefkit.training.loop as loop
+
+    monkeypatch.setattr(loop, "FP16_SCALE", 2.0**60)  # sure to overflow at first
+    result = train(model, pairs, settings(dtype="float16", epochs=4), out=tmp_path / "half")
+    exact = train(model, pairs, settings(epochs=4), out=tmp_path / "full")
+    assert result.steps == exact.steps
+    assert result.last_loss == pytest.approx(exact.last_loss, abs=0.05)
+
+
+def test_a_model_in_memory_a_data_set_and_rows_as_dictionaries(model, pairs, tmp_path):
+    import datasets
+
+    rows = [
+        {"prompt": p.prompt.text, "chosen": p.chosen[-1].text, "rejected": p.rejected[-1].text}
+        for p in pairs[:10]
+    ]
+    policy = load_policy(model, dtype="float32", device="cpu")
+    result = train(
+        loaded_policy(policy.model, policy.tokenizer),
+        datasets.Dataset.from_list(rows),
+        settings(),
+        out=tmp_path / "a",
+    )
+    assert result.n_rows == 10
+    named = train(model, rows, settings(), out=tmp_path / "b")
+    one = load_file(result.folder / "adapter_model.safetensors")
+    two = load_file(named.folder / "adapter_model.safetensors")
+    assert all(torch.equal(one[name], two[name]) for name in two)
+
+
+def test_full_fine_tuning_writes_a_model_that_loads(model, pairs, tmp_path):
+    result = train(
+        model, pairs, settings(method="full", learning_rate=1e-3, epochs=2), out=tmp_path
+    )
+    assert result.adapter is None
+    assert result.ln2_gap is not None
+    assert result.ln2_gap < 1e-6
+    assert load_policy(str(result.folder), device="cpu").digest != result.model_digest
+
+
+def test_the_best_state_is_kept_and_patience_stops(model, pairs, tmp_path):
+    """A rate that is far too high makes every evaluation after the first ones worse."""
+    plan = settings(
+        epochs=8, batch_size=6, learning_rate=0.5, evaluate_every=2, patience=2, keep_best=True,
+        n_samples=2, warmup=0.0,
+    )  # fmt: skip
+    result = train(model, pairs[:36], plan, out=tmp_path, heldout=pairs[36:])
+    evaluations = lines(tmp_path, "evaluations.jsonl")
+    assert result.steps < 48
+    best = min(evaluations, key=lambda line: line["loss"])
+    assert result.best_step == best["step"]
+    assert all(line["entropy"] > 0 for line in evaluations)
+    samples = lines(tmp_path, "samples.jsonl")
+    assert len(samples) == 2 * len(evaluations)
+    again = train(
+        model, pairs[:36], plan.model_copy(update={"epochs": 1}), out=tmp_path / "x",
+        heldout=pairs[36:],
+    )  # fmt: skip
+    assert again.n_heldout == 12
+
+
+def test_a_hard_loss_refuses_a_soft_label_and_says_how_to_go_on(model, pairs, tmp_path):
+    from prefkit.training.losses import losses
+
+    hard = next(name for name in losses.names() if losses.get(name).hard)
+    soft = [replace(pair, p=0.7) for pair in pairs[:6]]
+    with pytest.raises(ConfigError, match=soft[0].id) as caught:
+        train(model, soft, settings(loss=hard), out=tmp_path)
+    assert "labels=hard" in (caught.value.hint or "")
+    result = train(model, soft, settings(loss=hard, labels="hard"), out=tmp_path)
+    assert result.n_rows == 6
+
+
+def test_one_row_cannot_be_compared_with_anothers(model, pairs, tmp_path):
+    row = TrainRow("only", pairs[0].prompt, (pairs[0].chosen,), "unpaired")
+    with pytest.raises(DataError, match="one row is not enough"):
+        train(model, [row], settings(loss="kto"), out=tmp_path)
+
+
+def test_between_log_steps_nothing_is_read_from_the_device(model, pairs, tmp_path, monkeypatch):
+    """With log_every=3 the tables of three steps are copied together; the lines are the same."""
+    copies = []
+    import prefkit.training.gradient as gradient
+
+    to_host = gradient.Table.to_host
+    monkeypatch.setattr(
+        gradient.Table, "to_host", lambda table: copies.append(len(collected)) or to_host(table)
+    )
+    collected = []
+    collect = Gradient.collect
+    monkeypatch.setattr(
+        Gradient, "collect", lambda self, rows: collected.append(1) or collect(self, rows)
+    )
+    plan = settings(batch_size=8, log_every=3, tokens_at_once=4000)
+    train(model, pairs, plan, out=tmp_path / "three")
+    assert set(copies) == {3, 6}
+    monkeypatch.undo()
+    train(model, pairs, plan.model_copy(update={"log_every": 1}), out=tmp_path / "one")
+    for a, b in zip(lines(tmp_path / "three"), lines(tmp_path / "one"), strict=True):
+        assert a["loss"] == b["loss"]
+        assert a["grad_norm"] == b["grad_norm"]

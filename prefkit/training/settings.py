@@ -83,7 +83,7 @@ class TrainSettings(AdapterSettings):
     tokens_at_once: int | None = Field(
         default=None,
         ge=16,
-        description="Tokens in memory at once; empty is 1024 on a CPU and 16384 on a GPU. Smaller "
+        description="Tokens in memory at once; empty is 256 on a CPU and 16384 on a GPU. Smaller "
         "needs less memory and changes no result beyond rounding.",
     )
     activation_checkpointing: bool = Field(

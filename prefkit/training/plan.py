@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,10 @@ class Plan:
 
     @property
     def trees(self) -> list[Tree]:
-        """All that is scored: rows to train on, then those held out."""
-        return [row.tree for row in (*self.rows.rows, *self.heldout.rows)]
+        """All that is scored: rows to train on, as the first epoch takes them, then those held
+        out."""
+        first = [row for step in range(self.steps_per_epoch) for row in self.rows_of(step)]
+        return [row.tree for row in (*first, *self.heldout.rows)]
 
     @property
     def longest(self) -> int:
@@ -98,11 +101,19 @@ class Plan:
     def rows_of(self, step: int) -> list[Row]:
         """The rows of an optimiser step (from 0); an epoch's order is the seed's alone."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = list(range(len(self.rows.rows)))
-        if self.settings.order == "shuffled":
-            derive_rng("order", self.settings.seed, epoch).shuffle(order)
+        shuffled = self.settings.order == "shuffled"
+        order = _order(len(self.rows.rows), self.settings.seed, epoch if shuffled else None)
         n = self.settings.batch_size
         return [self.rows.rows[i] for i in order[position * n : (position + 1) * n]]
+
+
+@lru_cache(maxsize=2)
+def _order(n: int, seed: int, epoch: int | None) -> tuple[int, ...]:
+    """The order of rows in an epoch; as given for None. Kept: every step of the epoch asks."""
+    order = list(range(n))
+    if epoch is not None:
+        derive_rng("order", seed, epoch).shuffle(order)
+    return tuple(order)
 
 
 def make_plan(

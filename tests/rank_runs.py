@@ -38,29 +38,38 @@ PARITY = {
     for name, loss in LOSSES.items()
 }
 OTHERS = {
-    # Parameters of odd shapes, outside the layers, shared, or used twice in a pass.
-    "head": {"lora": {"r": 3, "alpha": 6, "targets": ["all-linear", "lm_head"]}},
-    "narrow": {"lora": {"r": 1, "alpha": 1}, "activation_checkpointing": True},
-    "dora": {"method": "dora"},
-    "prompt": {"method": "prompt", "n_virtual_tokens": 4},
-    "prefix": {"method": "prefix", "n_virtual_tokens": 3},
-    "ema": {"reference": "ema", "ema_decay": 0.5},
-    "sgd": {"method": "full", "optimizer": "sgd", "learning_rate": 0.1, "batch_size": 3},
+    # More steps than rows fill, so that a rank has nothing to do at times; twice the activations.
+    "sgd": {
+        "method": "full",
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "batch_size": 3,
+        "max_grad_norm": 100,
+        "activation_checkpointing": True,
+    },
     "held-out": {
         "heldout_share": 0.25,
         "evaluate_every": 2,
         "keep_best": True,
         "patience": 2,
         "n_samples": 2,
-        "max_steps": 20,
-        "learning_rate": 0.05,
+        "max_steps": 12,
+        "learning_rate": 0.02,
     },
 }
-CASES = PARITY | OTHERS
+# Parameters that do not split evenly, outside the layers, used twice in a pass, moved inside it.
+ODD = {
+    "head": {"lora": {"r": 3, "alpha": 6, "targets": ["all-linear", "lm_head"]}},
+    "narrow": {"lora": {"r": 1, "alpha": 1}},
+    "prompt": {"method": "prompt", "n_virtual_tokens": 3},
+    "ema": {"reference": "ema", "ema_decay": 0.5, "lora": {"targets": ["all-linear", "lm_head"]}},
+}
+CASES = PARITY | OTHERS | ODD
 # A run that is killed in a launch and goes on in the next; dropout shows the random state.
 RESUMED = {
     "method": "lora",
     "lora": {"dropout": 0.2},
+    "epochs": 3,
     "max_steps": 8,
     "checkpoint_every": 3,
     "loss": {"sigmoid": 1.0, "nll": 0.2},
@@ -110,25 +119,58 @@ def launch(*arguments: object, fsdp: bool = False, n: int = 2, timeout: float = 
 
 
 def kill_after(step: int):
-    """A progress that ends this process without warning once ``step`` steps are recorded."""
+    """A progress that ends this process without warning once ``step`` is recorded."""
 
     def report(what: str, done: int, total: int | None = None, note: str = "") -> None:
-        if what == "training" and done > step:
+        if what == "training" and done >= step:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return report
 
 
+def full_memory(rank: int):
+    """A constraint that meets no memory on ``rank`` in its sixth call."""
+    calls = []
+
+    def constraint(logps, rows):
+        import torch
+
+        calls.append(len(rows))
+        if len(calls) > 5 and int(os.environ["RANK"]) == rank:
+            raise torch.OutOfMemoryError("as if the device were full")
+        return logps.policy[:, 0] * 0.0
+
+    return constraint
+
+
+def stopped(model: str, out: Path, name: str) -> None:
+    """A run that has to stop; what this rank raised is left in OUT/NAME-RANK.json."""
+    from prefkit.core.errors import PrefkitError
+
+    changes: dict[str, object] = {"method": "full", "optimizer": "sgd"}
+    options: dict[str, object] = {}
+    if name == "not-finite":
+        changes["learning_rate"] = 1e30
+    else:
+        options["constraints"] = [full_memory(1)]
+    try:
+        train_case(model, out / name, changes, **options)
+    except PrefkitError as error:
+        told = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+        (out / f"{name}-{os.environ['RANK']}.json").write_text(json.dumps(told))
+        if os.environ.get("ACCELERATE_USE_FSDP") == "true" and name == "out-of-memory":
+            raise  # the other rank waits inside a layer; the launcher ends it
+
+
 def main(model: str, out: Path, names: list[str]) -> None:
-    """Train the cases; "killed" and "resumed" are the two halves of one run."""
+    """Train the cases, in order."""
     for name in names:
         if name == "killed":
-            train_case(model, out / "resumed", RESUMED, progress=kill_after(7))
-        elif name in ("resumed", "unbroken"):
-            result = train_case(model, out / name, RESUMED)
-            (out / f"{name}.json").write_text(json.dumps(result.to_json()))
+            train_case(model, out / "cut", RESUMED, progress=kill_after(7))
+        elif name in ("not-finite", "out-of-memory"):
+            stopped(model, out, name)
         else:
-            train_case(model, out / name, CASES[name])
+            train_case(model, out / name, RESUMED if name == "unbroken" else CASES[name])
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ class Scorer(nn.Module):
         """
         if not self.rewards:
             return tree_logps(self.model, trees, layout=self.layout, statistics=statistics)
-        values = answer_rewards(self.model, trees, layout=self.layout)
+        # Copied, because FSDP2 wants no view of another tensor for its hook.
+        values = answer_rewards(self.model, trees, layout=self.layout).clone()
         answer = torch.arange(len(values), device=values.device)
         return TokenLogps(values, answer, len(values), None, None)
 

@@ -191,8 +191,18 @@ def _value_lines(name: str, value: Any) -> list[str]:
     if isinstance(value, str) and "\n" in value.rstrip("\n"):
         keep = "|" if value.endswith("\n") and not value.endswith("\n\n") else "|-"
         block = [f"  {line}" if line else "" for line in value.rstrip("\n").split("\n")]
-        if yaml.safe_load("\n".join([f"x: {keep}", *block, ""])) == {"x": value}:
+        if _reads_as("\n".join([f"x: {keep}", *block, ""]), {"x": value}):
             return [f"{name}: {keep}", *block]
     # A scalar or list alone, in one line; YAML ends a bare scalar with a "..." line.
     text = yaml.safe_dump(value, allow_unicode=True, default_flow_style=True, width=10**6)
+    if "\n" in text.removesuffix("...\n").rstrip("\n"):  # text with a line break, folded
+        text = yaml.safe_dump(value, default_style='"', default_flow_style=True, width=10**6)
     return [f"{name}: {text.splitlines()[0]}"]
+
+
+def _reads_as(text: str, value: Any) -> bool:
+    """Whether YAML text is read as ``value``; control characters cannot stand in a block."""
+    try:
+        return yaml.safe_load(text) == value
+    except yaml.YAMLError:
+        return False

@@ -139,7 +139,9 @@ def _row_text(row: Row, prompt: Piece, answers: Sequence[Sequence[Piece]]) -> Gr
     """A row with its trained tokens in colour, or between marks where there is none."""
     names = ("chosen", "rejected") if row.target == "pair" else ()
     place = f", {row.source.place}" if row.source.place else ""
-    lines = [Text(plain(f"row {row.id}{place}, p = {row.p:g}"), style="bold"), _piece(prompt)]
+    cut = ", cut to max_length" if row.truncated else ""
+    title = plain(f"row {row.id}{place}, p = {row.p:g}{cut}")
+    lines = [Text(title, style="bold"), _piece(prompt)]
     for index, answer in enumerate(answers):
         name = names[index] if names else f"answer {index + 1}"
         lines.append(Text.assemble((f"{name}: ", "bold"), *map(_piece, answer)))

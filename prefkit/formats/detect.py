@@ -15,6 +15,7 @@ from prefkit.core.errors import DataError
 from prefkit.core.registry import Registry, did_you_mean
 from prefkit.formats.layouts import ALIASES, LAYOUTS, PAIRS, Layout
 from prefkit.formats.rows import Row, Rows
+from prefkit.formats.train_layouts import TRAIN_LAYOUTS
 from prefkit.formats.values import kind_of
 
 N_SAMPLED = 200
@@ -170,4 +171,10 @@ def _refusal(
     )
     if any(set(pair) <= set(rows.columns) for pair in PAIRS):
         hint = f"pairs without a label are labelled first: prefkit annotate FILE; else {hint}"
+    for_training = [entry for _, entry in TRAIN_LAYOUTS if not misfits(entry, kinds)]
+    if for_training and for_training[0] not in candidates:
+        hint = (
+            f"as training data these rows are {for_training[0].name} ({for_training[0].target}): "
+            "prefkit train and prefkit inspect --as-trained read them"
+        )
     return DataError("\n".join(lines), hint=hint)

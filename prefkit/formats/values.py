@@ -132,6 +132,12 @@ def _message(turn: Any, where: str) -> Message:
     role = fields.get("role")
     if role not in ROLES:
         raise ValueError(f"{where}: role is {_shown(role)}; expected {', '.join(ROLES)}")
+    for other in ("reasoning_content", "thinking"):
+        if isinstance(fields.get(other), str) and fields[other].strip():
+            raise ValueError(
+                f"{where}: {other} is not read; put it into content, as the model's template "
+                "writes it (<think>…</think> for many)"
+            )
     calls, name = fields.get("tool_calls"), fields.get("name")
     parts = fields["parts"] if "parts" in fields else fields.get("content")
     return Message(

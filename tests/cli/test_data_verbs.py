@@ -133,9 +133,9 @@ def test_no_next_command_reads_an_empty_file(run, tmp_path):
 
 
 def test_examples_in_help_stand_on_lines_of_their_own(run):
-    for verb in ("aggregate", "inspect"):
+    for verb, n_examples in (("aggregate", 2), ("inspect", 3)):
         _, out, _ = run(verb, "--help")
-        assert sum(line.startswith("  Example: ") for line in out.splitlines()) == 2
+        assert sum(line.startswith("  Example: ") for line in out.splitlines()) == n_examples
 
 
 def test_next_commands_can_be_pasted(run, tmp_path):

@@ -142,6 +142,13 @@ def test_texts_beside_a_column_that_may_be_their_prompt_are_no_raw_pair():
         read_train_data([{"frage": "q", "chosen": "a", "rejected": "b"}])
 
 
+@pytest.mark.parametrize("name", [name for name in ROWS if name != "raw_pair"])
+def test_where_pairs_are_wanted_other_training_data_is_told_what_it_is(name):
+    with pytest.raises(DataError) as caught:
+        load([ROWS[name][0]])
+    assert f"these rows are {name} " in caught.value.hint
+
+
 def test_equal_ranks_keep_the_first_and_are_counted():
     row = {"prompt": "q", "completions": ["a", "b", "c", "d"], "scores": [3, 5, 5, 1]}
     read = read_train_data([row])
@@ -170,6 +177,11 @@ def test_equal_ranks_keep_the_first_and_are_counted():
         ("ranking", {"ranks": [1, 2], "scores": [2, 1]}, "ranks and scores are both given"),
         ("prompt_completion", {"completion": [user("x")]}, "does not end in an assistant"),
         ("prompt_completion", {"weight": -1}, "weight is -1"),
+        (
+            "dialogue",
+            {"messages": [user("q"), bot("a") | {"reasoning_content": "hm"}]},
+            "reasoning_content is not read",
+        ),
         ("prompt_completion", {"tools": "x"}, "tools is 'x'; expected JSON"),
         ("prompt_completion", {"chat_template_kwargs": [1]}, "expected an object"),
         ("raw_pair", {"p": math.nan}, "p is nan"),

@@ -244,6 +244,16 @@ def test_a_loss_takes_every_kind_of_row_it_names(loss):
         assert value.tolist() == [6.0 if loss.per == "token" else 3.0]
 
 
+@every([loss for loss in ALL if loss.per_token])
+def test_a_loss_of_means_does_not_see_how_long_both_answers_are(loss):
+    rows = make_rows(loss, seed=12, size=4)
+    twice = [
+        replace(row, **{key: [2 * x for x in getattr(row, key)] for key in ("lp", "ref", "n")})
+        for row in rows
+    ]
+    torch.testing.assert_close(compute(loss, rows), compute(loss, twice))
+
+
 def test_the_stable_losses_are_those_that_were_promised():
     assert {"sigmoid", "ipo", "kto", "orpo", "simpo", "robust"} <= {
         loss.name for loss in ALL if loss.stable

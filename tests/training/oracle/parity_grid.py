@@ -65,12 +65,17 @@ class Case:
     ours: str = ""
 
     @property
-    def name(self) -> str:
-        """What a row of the report is called."""
+    def label(self) -> str:
+        """The mixture: "sigmoid", or "1·sigmoid + 0.2·sft"."""
         parts = [f"{weight:g}·{name}" for name, weight in self.mixture.items()]
-        label = " + ".join(parts) if len(parts) > 1 else next(iter(self.mixture))
-        label += "" if self.ld_alpha is None else f", ld_alpha={self.ld_alpha:g}"
-        return label + (", WPO" if self.wpo else "")
+        return " + ".join(parts) if len(parts) > 1 else next(iter(self.mixture))
+
+    @property
+    def name(self) -> str:
+        """What a test of it is called."""
+        label = f"{self.label} {self.divergence}"
+        label += "" if self.ld_alpha is None else f" ld_alpha={self.ld_alpha:g}"
+        return label + (" WPO" if self.wpo else "")
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from parity_grid import BETA, Case, Outcome, compare, forward
 from torch import Tensor
+from training.oracle.parity_grid import BETA, Case, Outcome, compare, forward
 
 from prefkit.training.losses import Logps, Targets, losses
 

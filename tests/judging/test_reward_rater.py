@@ -111,10 +111,10 @@ def test_answers_that_many_comparisons_share_are_scored_once(trained, tiny_model
     prompt = Prompt.make([Message.of("user", "fox dog sea")])
     texts = ["sun moon?", "sun moon.", "quick lazy brown?", "dog."]
     made = [comparison(prompt, x, y) for i, x in enumerate(texts) for y in texts[i + 1 :]]
-    seen: list[int] = []
+    seen: list[int | None] = []
 
-    def progress(stage: str, done: int, total: int, *_: object) -> None:
-        if stage == "scoring answers":
+    def progress(what: str, done: int, total: int | None = None, note: str = "", /) -> None:
+        if what == "scoring answers":
             seen.append(total)
 
     judged = judge(made, reward_settings(tiny_model_dir, trained["lora"]), progress=progress)

@@ -52,6 +52,7 @@ def main(job: dict[str, Any]) -> None:
         tokens_at_once=job["tokens_at_once"],
         activation_checkpointing=job["checkpointing"],
         dtype=job["dtype"],
+        device=job["device"],
         checkpoint_every=10_000,
         trackers=[],
         reference_store=job["store"],
@@ -74,6 +75,7 @@ def main(job: dict[str, Any]) -> None:
         "reference_seconds": scoring.seconds,
         "reference_pairs": len(Path(job["pairs"]).read_text(encoding="utf-8").splitlines()),
         "seconds": time.perf_counter() - started,
+        "cuda_peak_bytes": torch.cuda.max_memory_allocated() if job["device"] == "cuda" else None,
     }
     (folder / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
 

@@ -63,12 +63,11 @@ class Protocol:
 FULL = Protocol(
     n_pairs=N_PAIRS,
     tune=(
-        *(Config("trl", n, checkpointing) for n in (1, 2, 4, 8) for checkpointing in (False, True)),
-        *(
-            Config("prefkit", n, checkpointing)
-            for n in (512, 1024)
-            for checkpointing in (False, True)
-        ),
+        *(Config("trl", n, checkpointing=False) for n in (1, 2, 4, 8)),
+        # Checkpointing costs time and saves memory: it is worth a try where memory is short.
+        *(Config("trl", n, checkpointing=True) for n in (4, 8)),
+        *(Config("prefkit", n, checkpointing=False) for n in (256, 512)),
+        Config("prefkit", 512, checkpointing=True),
     ),
     tune_steps=2,
     steps=5,
@@ -76,7 +75,7 @@ FULL = Protocol(
 )
 QUICK = Protocol(
     n_pairs=24,
-    tune=(Config("trl", 1, False), Config("trl", 2, False), Config("prefkit", 1024, False)),
+    tune=(Config("trl", 1, False), Config("trl", 2, False), Config("prefkit", 256, False)),
     tune_steps=2,
     steps=3,
     repeats=1,
@@ -94,6 +93,9 @@ class Bench:
     limit_bytes: int
     source: str
     tokens: dict[str, float]
+    device: str = "cpu"
+    dtype: str = "float32"
+    batch_size: int = BATCH
 
     def run(
         self, config: Config, *, phase: Phase = "first", steps: int, store: str = "none"
@@ -114,7 +116,7 @@ class Bench:
             timeout=TIMEOUT,
             env=self.environment(),
         )
-        run = finished(config, phase, watched, folder)
+        run = finished(config, phase, watched, folder, self.batch_size)
         say(line(run))
         return run
 
@@ -129,10 +131,11 @@ class Bench:
             "alpha": ALPHA,
             "beta": BETAS[phase],
             "learning_rate": 2e-5,
-            "batch_size": BATCH,
+            "batch_size": self.batch_size,
             "steps": steps,
             "epochs": 1,
-            "dtype": "float32",
+            "device": self.device,
+            "dtype": self.dtype,
             "checkpointing": config.checkpointing,
             "micro_batch": config.size if trl else None,
             "precompute": phase == "again",
@@ -221,7 +224,7 @@ def by_turns(bench: Bench, trl: Config, ours: Config) -> Iterator[Run]:
     yield bench.run(trl, steps=steps, phase="again")
 
 
-def finished(config: Config, phase: Phase, watched: Watched, folder: Path) -> Run:
+def finished(config: Config, phase: Phase, watched: Watched, folder: Path, batch_size: int) -> Run:
     """The run's figures, or why there are none."""
     figures: dict[str, Any] = {}
     path = folder / "figures.json"
@@ -234,12 +237,13 @@ def finished(config: Config, phase: Phase, watched: Watched, folder: Path) -> Ru
         side=config.side,
         config=config.name,
         phase=phase,
-        batch_size=BATCH,
+        batch_size=batch_size,
         losses=tuple(figures.get("losses", ())),
         step_seconds=tuple(figures.get("step_seconds", ())),
         reference_seconds=figures.get("reference_seconds", 0.0),
         reference_pairs=figures.get("reference_pairs", 0),
-        peak_bytes=watched.peak_bytes,
+        # On a GPU what counts is what the process held there.
+        peak_bytes=figures.get("cuda_peak_bytes") or watched.peak_bytes,
         seconds=watched.seconds,
         ended=ended,
     )

@@ -31,16 +31,23 @@ class Clock(TrainerCallback):
         self.losses: list[float] = []
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        self.begun.append(time.perf_counter())
+        self.begun.append(now())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        self.ended.append(time.perf_counter())
+        self.ended.append(now())
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float], **rest: Any
     ) -> None:
         if "loss" in logs:
             self.losses.append(logs["loss"])
+
+
+def now() -> float:
+    """The clock, after whatever a GPU still has to do."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 class TimedTrainer(DPOTrainer):
@@ -95,6 +102,7 @@ def main(job: dict[str, Any]) -> None:
         "reference_seconds": trainer.reference_seconds,
         "reference_pairs": len(trainer.train_dataset) if job["precompute"] else 0,
         "seconds": time.perf_counter() - started,
+        "cuda_peak_bytes": torch.cuda.max_memory_allocated() if job["device"] == "cuda" else None,
     }
     (folder / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
 
@@ -116,9 +124,11 @@ def config(job: dict[str, Any], folder: Path) -> DPOConfig:
         gradient_checkpointing=job["checkpointing"],  # default: on
         precompute_ref_log_probs=job["precompute"],
         precompute_ref_batch_size=job["micro_batch"],
-        bf16=False,  # default: bf16 autocast
-        use_cpu=True,
-        dataloader_pin_memory=False,
+        # TRL's default is fp32 weights under bf16 autocast; both sides hold the same precision.
+        model_init_kwargs={"dtype": job["dtype"]},
+        bf16=job["dtype"] == "bfloat16",
+        use_cpu=job["device"] == "cpu",
+        dataloader_pin_memory=job["device"] != "cpu",
         train_sampling_strategy="sequential",  # default: shuffled
         logging_steps=1,
         save_strategy="no",

@@ -186,9 +186,12 @@ def _mixture_faults(settings: TrainSettings, chosen: list[Loss]) -> list[str]:
     if any(loss.rewards for loss in chosen):
         faults += _reward_faults(settings)
     if settings.divergence != "reverse_kl":
-        closed = [loss.name for loss in chosen if not loss.divergences]
+        closed = [x.name for x in chosen if x.needs_reference and not x.divergences]
         if closed:
             faults.append(f"divergence: {', '.join(closed)} has no other form than reverse_kl")
+        elif not any(loss.divergences for loss in chosen):
+            names = " + ".join(loss.name for loss in chosen)
+            faults.append(f"divergence: {names} compares with no reference")
     return faults
 
 

@@ -315,12 +315,14 @@ def test_settings_refuse_what_cannot_work():
         ({"loss": {"sigmoid": 1.0, "kto": 1.0}}, "no kind of rows in common"),
         ({"loss": {"sigmoid": 0.0}}, "not above 0"),
         ({"loss": "kto", "divergence": "js"}, "kto has no other form"),
+        ({"loss": "simpo", "divergence": "js"}, "simpo compares with no reference"),
         ({"loss": "robust", "loss_params": {"epsilon": 0.6}}, "outside its range"),
         ({"patience": 2}, "patience needs evaluate_every"),
         ({"loss": {}}, "names no loss"),
     ]:
         with pytest.raises(ValueError, match=said):
             TrainSettings(**values)
+    assert TrainSettings(loss={"sigmoid": 1.0, "nll": 0.2}, divergence="js").divergence == "js"
 
 
 def run_cli(*arguments):

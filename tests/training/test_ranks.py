@@ -50,16 +50,22 @@ def alone(model, out):
     return folder
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def together(request, model, out):
-    """The folder in which two processes trained all cases, and had a run killed at last."""
-    folder = out / request.param
-    names = [*LAUNCHED[request.param], "unbroken", "not-finite"]
-    if request.param == "ddp":
-        names.append("out-of-memory")  # under FSDP2 it ends the launch
-    names.append("killed")
-    done = launch(SCRIPT, model, folder, *names, fsdp=request.param == "fsdp")
-    assert (folder / "cut" / "metrics.jsonl").exists(), done.stderr[-4000:]
+@pytest.fixture(scope="module")
+def together(model, out):
+    """The folder in which two processes trained all cases of a kind of launch, once, and had a run
+    killed at last."""
+
+    def folder(kind):
+        path = out / kind
+        if path.exists():
+            return path
+        names = [*LAUNCHED[kind], "unbroken", "not-finite"]
+        if kind == "ddp":
+            names.append("out-of-memory")  # under FSDP2 it ends the launch
+        done = launch(SCRIPT, model, path, *names, "killed", fsdp=kind == "fsdp")
+        assert (path / "cut" / "metrics.jsonl").exists(), done.stderr[-4000:]
+        return path
+
     return folder
 
 
@@ -74,12 +80,10 @@ def lines(folder, name="metrics.jsonl"):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("together", "name"),
-    [(kind, name) for kind in KINDS for name in LAUNCHED[kind]],
-    indirect=["together"],
+    ("kind", "name"), [(kind, name) for kind in KINDS for name in LAUNCHED[kind]]
 )
-def test_two_processes_end_where_one_does(name, alone, together):
-    one, two = alone(name), together / name
+def test_two_processes_end_where_one_does(kind, name, alone, together):
+    one, two = alone(name), together(kind) / name
     expected, found = weights(one), weights(two)
     assert found.keys() == expected.keys()
     gaps = {key: float((found[key] - expected[key]).abs().max()) for key in expected}
@@ -92,8 +96,9 @@ def test_two_processes_end_where_one_does(name, alone, together):
 
 
 @pytest.mark.slow
-def test_evaluations_samples_and_early_stop_are_those_of_one_process(alone, together):
-    one, two = alone("held-out"), together / "held-out"
+@pytest.mark.parametrize("kind", KINDS)
+def test_evaluations_samples_and_early_stop_are_those_of_one_process(kind, alone, together):
+    one, two = alone("held-out"), together(kind) / "held-out"
     for ours, theirs in zip(
         lines(two, "evaluations.jsonl"), lines(one, "evaluations.jsonl"), strict=True
     ):
@@ -107,31 +112,33 @@ def test_evaluations_samples_and_early_stop_are_those_of_one_process(alone, toge
 
 
 @pytest.mark.slow
-def test_killed_it_goes_on_to_the_same_bits_from_the_command_line(model, together, tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_it_goes_on_to_the_same_bits_from_the_command_line(kind, model, together, tmp_path):
     """With dropout, so every rank's random state counts; stdout is rank 0's one line."""
-    assert not (together / "cut" / "train.json").exists()
+    assert not (together(kind) / "cut" / "train.json").exists()
     cut = tmp_path / "cut"
-    shutil.copytree(together / "cut", cut)
+    shutil.copytree(together(kind) / "cut", cut)
     data = tmp_path / "pairs.parquet"
     write_table(data, to_table(example_pairs(), Example))
     changes = {**BASE, **RESUMED}
     overrides = [f"--set={key}={json.dumps(value)}" for key, value in changes.items()]
     command = ["train", data, "--model", model, "--out", cut, "--json", *overrides]
-    done = launch("-m", "prefkit", *command, fsdp=together.name == "fsdp")
+    done = launch("-m", "prefkit", *command, fsdp=kind == "fsdp")
     assert done.returncode == 0, done.stderr[-4000:]
     said = [line for line in done.stdout.splitlines() if line.strip()]
     assert len(said) == 1, done.stdout
     assert json.loads(said[0])["resumed_from"] == 6
-    expected, found = weights(together / "unbroken"), weights(cut)
+    expected, found = weights(together(kind) / "unbroken"), weights(cut)
     assert all((found[key] == expected[key]).all() for key in expected)
     assert not (cut / "checkpoints").exists()
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_shards_is_no_other_launch_s_and_a_whole_one_is(model, together, tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_process_goes_on_from_a_whole_checkpoint_only(kind, model, together, tmp_path):
     cut = tmp_path / "cut"
-    shutil.copytree(together / "cut", cut)
-    if together.name == "ddp":
+    shutil.copytree(together(kind) / "cut", cut)
+    if kind == "ddp":
         assert train_case(model, cut, RESUMED).resumed_from == 6
         return
     with pytest.raises(TrainingError, match="another number or kind of processes"):
@@ -140,17 +147,20 @@ def test_a_checkpoint_of_shards_is_no_other_launch_s_and_a_whole_one_is(model, t
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_stops_all_ranks_and_one_says_so(together):
-    told = [json.loads((together / f"not-finite-{rank}.json").read_text()) for rank in (0, 1)]
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loss_that_is_not_finite_stops_all_ranks_and_one_says_so(kind, together):
+    folder = together(kind)
+    told = [json.loads((folder / f"not-finite-{rank}.json").read_text()) for rank in (0, 1)]
     assert [fault["kind"] for fault in told] == ["TrainingError", "ToldElsewhere"]
     assert "is not finite; rows:" in told[0]["message"]
     assert told[0]["message"] in told[1]["message"]
 
 
 @pytest.mark.slow
-def test_one_rank_out_of_memory_ends_all_and_names_the_new_budget(model, together, tmp_path):
-    folder = together
-    if together.name == "fsdp":
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_rank_out_of_memory_ends_all_and_names_the_new_budget(kind, model, together, tmp_path):
+    folder = together("ddp")
+    if kind == "fsdp":
         folder = tmp_path
         done = launch(SCRIPT, model, folder, "out-of-memory", fsdp=True, timeout=120)
         assert done.returncode != 0
@@ -158,7 +168,7 @@ def test_one_rank_out_of_memory_ends_all_and_names_the_new_budget(model, togethe
     assert told["kind"] == "EnvironmentFault"
     assert "rank 1: not enough memory for a pack of" in told["message"]
     assert "tokens_at_once=" in told["hint"]
-    if together.name == "ddp":
+    if kind == "ddp":
         other = json.loads((folder / "out-of-memory-0.json").read_text())
         assert other["kind"] == "ToldElsewhere"
     assert not (folder / "out-of-memory" / "train.json").exists()

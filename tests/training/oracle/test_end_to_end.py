@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 from training.oracle.parity_grid import BETA, LOSSES
+from training.oracle.parity_trajectories import TEMPLATE, noised
 
 from prefkit.core.records import Message, Prompt
 from prefkit.policy.layout import choose_layout
@@ -27,21 +28,6 @@ DIALOGUES = [
     ("Is the answer short?", "The answer is short.", "The answer is lazy."),
     ("The capital of France?", "What is the capital of France? The sun.", "A fox jumps."),
 ]
-# A template whose turns end with their end token: prefkit does not score the line break that the
-# tiny model's own puts after it, TRL does.
-TEMPLATE = (
-    "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}<|end|>"
-    "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
-)
-
-
-def noised(model: Any, seed: int) -> Any:
-    """``model`` with every weight moved a little, in place."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight += 0.05 * torch.randn(weight.shape, generator=generator)
-    return model
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ def train_case(model: str, out: Path, changes: dict[str, object], **options: obj
     return train(model, example_pairs(), settings, out=out, **options)
 
 
-def launch(*arguments: object, fsdp: bool = False, n: int = 2, timeout: float = 240):
+def launch(*arguments: object, fsdp: bool = False, n: int = 2, timeout: float = 400):
     """What ``accelerate launch`` on ``n`` processes of this machine came to; loopback only."""
     kind = ["--use_fsdp", "--fsdp_version", "2"] if fsdp else ["--multi_gpu"]
     command = [sys.executable, "-m", "accelerate.commands.launch", *kind]

@@ -162,7 +162,7 @@ def test_one_rank_out_of_memory_ends_all_and_names_the_new_budget(kind, model, t
     folder = together("ddp")
     if kind == "fsdp":
         folder = tmp_path
-        done = launch(SCRIPT, model, folder, "out-of-memory", fsdp=True, timeout=120)
+        done = launch(SCRIPT, model, folder, "out-of-memory", fsdp=True)
         assert done.returncode != 0
     told = json.loads((folder / "out-of-memory-1.json").read_text())
     assert told["kind"] == "EnvironmentFault"
@@ -181,7 +181,7 @@ def test_a_fault_that_only_rank_0_sees_is_told_once(model, tmp_path):
     write_table(data, to_table(example_pairs(), Example))
     (tmp_path / "train.json").write_text('{"run": "another"}')
     command = ["train", data, "--model", model, "--out", tmp_path, "--set", "device=cpu"]
-    done = launch("-m", "prefkit", *command, timeout=120)
+    done = launch("-m", "prefkit", *command)
     assert done.returncode != 0
     assert done.stderr.count("holds the result of another run") == 1, done.stderr[-4000:]
 

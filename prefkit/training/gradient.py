@@ -9,7 +9,8 @@ caching: Gao et al. 2021, arXiv 2101.06983, section 3).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -205,13 +206,13 @@ class Gradient:
     ) -> Table:
         """Backward of one pack into the live gradients."""
         chosen = [rows[i] for i in members]
-        if upstream is not None and tuple(members) in upstream.draws:
-            set_random_state(self.device, upstream.draws[tuple(members)])
-        tokens, scored = self._scored(chosen)
         if upstream is None:
+            tokens, scored = self._scored(self.make_pack(chosen))
             root, values = self.objective.share(scored, totals)
             share = root.detach()
         else:
+            with _drawing_from(upstream.draws.get(tuple(members)), self.device):
+                tokens, scored = self._scored(self._pack(chosen, upstream.reference))
             root = (scored.logps.policy * upstream.gradient[members]).sum()
             values = upstream.values[members]
             share = upstream.share * (len(members) / len(rows))
@@ -226,20 +227,23 @@ class Gradient:
             n_fed=sum(size_of(row.tree, self.layout) for row in chosen),
         )
 
-    def _scored(
-        self, rows: Sequence[Row], *, statistics: bool = False
-    ) -> tuple[TokenLogps, Scored]:
-        pack = self.make_pack(rows)
+    def _scored(self, pack: Pack, *, statistics: bool = False) -> tuple[TokenLogps, Scored]:
         tokens = self.score(pack.trees, statistics=statistics or self.objective.wpo)
         return tokens, self.objective.scored(pack, tokens)
 
     def make_pack(self, rows: Sequence[Row]) -> Pack:
         """The pack of ``rows`` with their reference log-probs."""
-        reference = None
-        if self.objective.needs_reference:
-            known = self.reference
-            reference = known([row.tree for row in rows]) if callable(known) else known
+        return self._pack(rows, self._reference_of(rows))
+
+    def _pack(self, rows: Sequence[Row], reference: Mapping[bytes, Floats] | None) -> Pack:
         return make_pack(rows, device=self.device, dtype=self.dtype, reference=reference)
+
+    def _reference_of(self, rows: Sequence[Row]) -> Mapping[bytes, Floats] | None:
+        """What has the reference log-probs of ``rows``, and maybe more."""
+        if not self.objective.needs_reference:
+            return None
+        known = self.reference
+        return known([row.tree for row in rows]) if callable(known) else known
 
     def _first_pass(
         self, rows: Sequence[Row], packs: list[tuple[list[int], bool]], totals: Totals
@@ -250,7 +254,7 @@ class Gradient:
         scored = self.objective.rescored(sums.pack, leaf, sums.wpo)
         share, values = self.objective.share(scored, totals)
         (gradient,) = torch.autograd.grad(share, leaf)
-        return _Upstream(gradient, share.detach(), values, sums.draws)
+        return _Upstream(gradient, share.detach(), values, sums.reference, sums.draws)
 
     @torch.no_grad()
     def evaluate(self, rows: Sequence[Row]) -> tuple[float, Table]:
@@ -271,52 +275,67 @@ class Gradient:
         statistics: bool = False,
     ) -> _Sums:
         """All rows scored without gradient, whatever packs and ranks they are in."""
-        known: dict[int, tuple[list[float], float]] = {}
+        known: dict[int, tuple[list[float], float, float]] = {}
+        moving: dict[bytes, Floats] = {}
         draws: dict[tuple[int, ...], Tensor] = {}
-        entropies: dict[tuple[int, ...], float] = {}
-        waiting = [members for members, _ in packs]
+        waiting = list(packs)
         while waiting:
-            members = waiting.pop()
-            draws[tuple(members)] = random_state(self.device)
+            members, counts = waiting.pop()
+            before = random_state(self.device)
             found = self._score_or_split(rows, members, waiting, statistics)
-            if found is None:
+            if found is None or not counts:
                 continue
-            tokens, scored = found
-            policy = scored.logps.policy.tolist()
-            weights = [1.0] * len(members) if scored.wpo is None else scored.wpo.tolist()
-            known.update(zip(members, zip(policy, weights, strict=True), strict=True))
-            if tokens.entropy is not None:
-                entropies[tuple(members)] = float(tokens.entropy.sum())
-        for others, theirs in self.ranks.gather((known, entropies)):
-            known.update(others)
-            entropies.update(theirs)
-        pack = self.make_pack(rows)
+            draws[tuple(members)] = before
+            known.update(found[0])
+            moving.update(found[1])
+        for theirs, their_moving in self.ranks.gather((known, moving)):
+            known.update(theirs)
+            moving.update(their_moving)
+        reference = moving if callable(self.reference) else self._reference_of(rows)
+        pack = self._pack(rows, reference)
         width = pack.n_tokens.shape[1]
-        sums = [known[i][0] + [0.0] * (width - len(known[i][0])) for i in range(len(rows))]
-        wpo = None
-        if self.objective.wpo:
-            wpo = self._tensor([known[i][1] for i in range(len(rows))])
-        entropy = self._tensor(sum(entropies.values())) if statistics else None
-        return _Sums(pack, self._tensor(sums), wpo, entropy, draws)
+        policy, wpo, entropy = zip(*(known[i] for i in range(len(rows))), strict=True)
+        sums = [row + [0.0] * (width - len(row)) for row in policy]
+        return _Sums(
+            pack,
+            self._tensor(sums),
+            self._tensor(wpo) if self.objective.wpo else None,
+            self._tensor(sum(entropy)) if statistics else None,
+            reference,
+            draws,
+        )
 
     def _score_or_split(
         self,
         rows: Sequence[Row],
         members: list[int],
-        waiting: list[list[int]],
+        waiting: list[tuple[list[int], bool]],
         statistics: bool,
-    ) -> tuple[TokenLogps, Scored] | None:
-        """The pack scored; None where memory ran out and its halves are now waiting."""
+    ) -> tuple[dict[int, tuple[list[float], float, float]], Mapping[bytes, Floats]] | None:
+        """Of each of ``members``: its sums, its WPO weight and entropy; and what the ema reference
+        said of them. None where memory ran out and the pack's halves are now waiting."""
+        chosen = [rows[i] for i in members]
         try:
-            return self._scored([rows[i] for i in members], statistics=statistics)
+            reference = self._reference_of(chosen)
+            tokens, scored = self._scored(self._pack(chosen, reference), statistics=statistics)
         except torch.OutOfMemoryError:
             pass  # handled below, where the traceback no longer holds the pack's tensors
+        else:
+            policy = scored.logps.policy.tolist()
+            weights = [1.0] * len(members) if scored.wpo is None else scored.wpo.tolist()
+            # A sum over the pack: only the sum over all rows is asked for.
+            entropy = [0.0] * len(members)
+            if tokens.entropy is not None:
+                entropy[0] = float(tokens.entropy.sum())
+            found = dict(zip(members, zip(policy, weights, entropy, strict=True), strict=True))
+            moving = reference if callable(self.reference) and reference is not None else {}
+            return found, moving
         torch.cuda.empty_cache()
         if len(members) == 1 or self.ranks.world > 1:
             tokens = sum(size_of(rows[i].tree, self.layout) for i in members)
             self.budget = max(1, min(self.budget, tokens) // 2)
             raise _out_of_memory(rows[members[0]], tokens, self.budget, self.ranks)
-        waiting += halved(members)
+        waiting += [(half, True) for half in halved(members)]
         return None
 
     def _tensor(self, values: Sequence[object] | float) -> Tensor:
@@ -326,23 +345,27 @@ class Gradient:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sums:
     """pack: labels of all rows. policy: (rows, n). wpo: (rows,) or None. entropy: () its sum over
-    scored tokens, or None. draws: the random state before each pack, by its members."""
+    scored tokens, or None. reference: log-probs of all rows by key, or None. draws: the random
+    state before each pack, by its members."""
 
     pack: Pack
     policy: Tensor
     wpo: Tensor | None
     entropy: Tensor | None
+    reference: Mapping[bytes, Floats] | None
     draws: Mapping[tuple[int, ...], Tensor]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Upstream:
     """gradient: (rows, n), d(step's loss) / d(policy's sums). share: (), the step's loss. values:
-    (rows,) losses. draws: so that the second pass has the dropout of the first."""
+    (rows,) losses. reference: log-probs by key, or None. draws: so that the second pass has the
+    dropout of the first."""
 
     gradient: Tensor
     share: Tensor
     values: Tensor
+    reference: Mapping[bytes, Floats] | None
     draws: Mapping[tuple[int, ...], Tensor]
 
 
@@ -357,6 +380,20 @@ def set_random_state(device: torch.device, state: Tensor) -> None:
         torch.cuda.set_rng_state(state, device)
     else:
         torch.set_rng_state(state)
+
+
+@contextmanager
+def _drawing_from(state: Tensor | None, device: torch.device) -> Generator[None]:
+    """Inside, draws are those of ``state``, if one is given; afterwards they go on as before, so
+    that no later step draws the same again."""
+    kept = random_state(device)
+    if state is not None:
+        set_random_state(device, state)
+    try:
+        yield
+    finally:
+        if state is not None:
+            set_random_state(device, kept)
 
 
 def _out_of_memory(row: Row, tokens: int, budget: int, ranks: Ranks) -> EnvironmentFault:

@@ -69,7 +69,9 @@ class Bench:
             self.policy.tokenizer, rows, max_length=256, overlong="answers", hard_labels=False
         )
 
-    def gradient(self, settings, rows, *, layout=TREE, budget=EVERYTHING, score=None):
+    def gradient(
+        self, settings, rows, *, layout=TREE, budget=EVERYTHING, score=None, reference=None
+    ):
         scorer = Scorer(self.model, layout)
         gradient = Gradient(
             make_objective(settings),
@@ -79,7 +81,7 @@ class Bench:
             budget=budget,
             device=torch.device("cpu"),
             dtype=torch.float64,
-            reference=perturbed(rows),
+            reference=reference or perturbed(rows),
             ranks=Ranks(),
         )
         tables = gradient.collect(rows)
@@ -253,11 +255,10 @@ def test_a_constraint_without_gradient_or_shape_is_refused_by_name(bench, constr
         objective.check_constraints(scored)
 
 
-def test_both_passes_of_a_coupled_loss_draw_the_same_dropout(tiny_model_dir):
-    """One pack has one pass; two passes over several packs must come to the same with dropout."""
+@pytest.fixture
+def dropping(tiny_model_dir):
+    """A bench whose adapter has dropout, and what its packs come to, in order."""
     bench = Bench(tiny_model_dir)
-    rows = rows_for(bench, "aot")[:1] * 2
-    settings = loss_settings("aot")
     for module in bench.model.modules():
         if isinstance(module, torch.nn.Identity):
             continue
@@ -272,9 +273,69 @@ def test_both_passes_of_a_coupled_loss_draw_the_same_dropout(tiny_model_dir):
         scores.append(found.values.detach().clone())
         return found
 
-    bench.gradient(settings, rows, budget=1, score=spy)
+    return bench, spy, scores
+
+
+def test_both_passes_of_a_coupled_loss_draw_the_same_dropout(dropping):
+    """One pack has one pass; two passes over several packs must come to the same with dropout."""
+    bench, spy, scores = dropping
+    rows = rows_for(bench, "aot")[:1] * 2
+    bench.gradient(loss_settings("aot"), rows, budget=1, score=spy)
     assert len(scores) == 4
     first, second = scores[:2], scores[2:]
     assert not torch.equal(first[0], first[1]), "dropout is on"
     for values in second:
         assert any(torch.equal(values, other) for other in first)
+
+
+def test_the_step_after_a_coupled_loss_draws_dropout_of_its_own(dropping):
+    """Its second pass goes back to the draws of the first; the next step goes on behind them."""
+    bench, spy, scores = dropping
+    rows = rows_for(bench, "aot")[:1] * 2
+    for _ in range(2):
+        bench.gradient(loss_settings("aot"), rows, budget=1, score=spy)
+    one, two = scores[:4], scores[4:]
+    assert not any(torch.equal(a, b) for a in one for b in two)
+
+
+class Moving:
+    """A reference that is scored in the step, and how many tokens each call gave it."""
+
+    def __init__(self, rows):
+        self.known = perturbed(rows)
+        self.calls = []
+
+    def __call__(self, trees):
+        self.calls.append(sum(size_of(tree, TREE) for tree in trees))
+        return {key: self.known[key] for tree in trees for key in logp_keys(tree)}
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "kto", "aot"])
+def test_a_moving_reference_is_scored_in_packs_and_once_a_row(bench, name):
+    rows = rows_for(bench, name)
+    settings = loss_settings(name)
+    budget = max(size_of(row.tree, TREE) for row in rows)
+    loss, whole, _ = bench.gradient(settings, rows, budget=budget)
+    moving = Moving(rows)
+    other_loss, other, used = bench.gradient(settings, rows, budget=budget, reference=moving)
+    assert other_loss == pytest.approx(loss, rel=1e-7)
+    close(whole, other)
+    everything = sum(size_of(row.tree, TREE) for row in rows)
+    assert max(moving.calls) <= budget < everything
+    assert sum(moving.calls) == everything
+    moving.calls.clear()
+    used.evaluate(rows)
+    assert max(moving.calls) <= budget
+    assert sum(moving.calls) == everything
+
+
+def test_a_pack_that_counts_for_nothing_adds_nothing_to_an_evaluation(bench, monkeypatch):
+    """Under FSDP2 a rank with fewer packs scores one again; entropy is a sum over rows, too."""
+    rows = rows_for(bench, "sigmoid")
+    _, _, gradient = bench.gradient(loss_settings("sigmoid"), rows, budget=100)
+    loss, table = gradient.evaluate(rows)
+    packs = gradient.packs(rows)
+    monkeypatch.setattr(gradient, "packs", lambda _: [*packs, ([0], False)])
+    other_loss, other = gradient.evaluate(rows)
+    assert other_loss == pytest.approx(loss, rel=1e-9)
+    assert float(other.entropy) == pytest.approx(float(table.entropy), rel=1e-9)

@@ -57,17 +57,21 @@ def plan_packs(sizes: Sequence[int], budget: int) -> list[list[int]]:
     What alone is larger than the budget gets a pack of its own. Packs come in the order in which
     they were opened, indices within a pack in theirs.
     """
-    packs: list[list[int]] = []
-    room: list[int] = []
+    packs: list[list[int]] = [[] for _ in sizes]
+    # A binary tree over the packs, its leaves from n_leaves on: the most room below each node. So
+    # the first pack with room is found in log n steps; ten thousand trees may have as many packs.
+    n_leaves = 1 << max(len(sizes) - 1, 0).bit_length()
+    room = [budget] * (2 * n_leaves)
     for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
-        fits = next((k for k, left in enumerate(room) if sizes[index] <= left), None)
-        if fits is None:
-            packs.append([])
-            room.append(budget)
-            fits = len(packs) - 1
-        packs[fits].append(index)
-        room[fits] -= sizes[index]
-    return [sorted(pack) for pack in packs]
+        node = 1
+        while node < n_leaves:
+            node = 2 * node if room[2 * node] >= min(sizes[index], budget) else 2 * node + 1
+        packs[node - n_leaves].append(index)
+        room[node] -= sizes[index]
+        while node > 1:
+            node //= 2
+            room[node] = max(room[2 * node], room[2 * node + 1])
+    return [sorted(pack) for pack in packs if pack]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

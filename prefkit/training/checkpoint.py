@@ -52,6 +52,11 @@ class State:
     best: Mapping[str, Tensor] | None = None
     scale: float = 1.0
 
+    @property
+    def device(self) -> torch.device:
+        """Where the run trains, and dropout draws."""
+        return next(iter(self.masters.values.values())).device
+
     def tensors(self) -> dict[str, Tensor]:
         """Everything by a name of its own."""
         named = {f"master/{name}": value for name, value in self.masters.values.items()}
@@ -71,8 +76,8 @@ class State:
         for key, value in _part(named, "optimizer/").items():
             kind, _, name = key.partition("/")
             master = self.masters.values[name]
-            place = torch.device("cpu") if kind == "step" else master.device
-            self.optimizer.state[master][kind] = value.to(place)
+            # All of it, AdamW's count of steps too: the fused kernels read it on the device.
+            self.optimizer.state[master][kind] = value.to(master.device)
         if self.average is not None:
             self.average.load(_part(named, "average/"))
         self.best = _part(named, "best/") or None
@@ -84,7 +89,7 @@ def save(out: Path, step: int, state: State, *, run: str, ranks: Ranks) -> None:
     part = _part_name(ranks)
     path = out / FOLDER / f"step-{step:08d}{part}.safetensors"
     tensors = state.tensors() if ranks.leads or ranks.sharded else {}
-    write_tensors(path, tensors | _random_state(), {"run": run, "step": str(step)})
+    write_tensors(path, tensors | _random_state(state.device), {"run": run, "step": str(step)})
     ranks.wait()
     for older in path.parent.glob(f"step-????????{part}.safetensors"):
         if older.name < path.name:
@@ -146,8 +151,8 @@ def restore(checkpoint: Checkpoint, state: State) -> None:
     if checkpoint.own != checkpoint.path:
         named = _read(checkpoint.own)
     torch.set_rng_state(named["rng/cpu"])
-    if "rng/cuda" in named and torch.cuda.is_available():
-        torch.cuda.set_rng_state(named["rng/cuda"])
+    if "rng/cuda" in named and state.device.type == "cuda":
+        torch.cuda.set_rng_state(named["rng/cuda"], state.device)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -155,10 +160,10 @@ def _read(path: Path) -> dict[str, Tensor]:
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 no mapping
 
 
-def _random_state() -> dict[str, Tensor]:
+def _random_state(device: torch.device) -> dict[str, Tensor]:
     named = {"rng/cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        named["rng/cuda"] = torch.cuda.get_rng_state()
+    if device.type == "cuda":
+        named["rng/cuda"] = torch.cuda.get_rng_state(device)
     return named
 
 

@@ -6,7 +6,7 @@ Layers are named one by one in an adapter's configuration, because vLLM does not
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,7 @@ def _peft_config(method: Method, settings: AdapterSettings, fields: dict[str, An
     for name, value in method.fields:
         given = isinstance(value, str) and value.startswith("{")
         values[name] = getattr(settings.lora, str(value).strip("{}")) if given else value
+    _check_start_of(settings.method_options)
     taken = [name for name in settings.method_options if name in values]
     if taken:
         raise ConfigError(
@@ -155,6 +156,28 @@ def _peft_config(method: Method, settings: AdapterSettings, fields: dict[str, An
             f"method_options: peft does not take them for method {method.name}: {error}",
             hint=f"see peft's {method.config}",
         ) from None
+
+
+def _check_start_of(options: Mapping[str, object]) -> None:
+    """Refuse what makes a new adapter more than nothing, or trains what is below it.
+
+    PiSSA, OLoRA and their like move part of the weights into the adapter: switched off, it leaves
+    another model than the one given, and the reference would be that.
+    """
+    for name, allowed in (
+        ("init_lora_weights", (True, "gaussian")),
+        ("init_weights", (True, "lycoris")),
+        ("init_ia3_weights", (True,)),
+        ("bias", ("none",)),
+        ("inference_mode", (False,)),
+    ):
+        if name in options and options[name] not in allowed:
+            taken = " or ".join(repr(value) for value in allowed)
+            raise ConfigError(
+                f"method_options.{name} is {options[name]!r}: a new adapter has to leave the model "
+                "as it is, because that is the reference, and be all that is trained",
+                hint=f"leave it out, or set it to {taken}",
+            )
 
 
 def _wrapped(model: Any, config: Any, seed: int) -> Any:

@@ -174,6 +174,25 @@ def test_an_option_of_peft_reaches_the_adapter(tiny_model_dir, tmp_path):
     assert json.loads((folder / "adapter_config.json").read_text())["use_rslora"] is True
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"init_lora_weights": "pissa"},
+        {"init_lora_weights": False},
+        {"bias": "all"},
+        {"inference_mode": True},
+    ],
+    ids=str,
+)
+def test_an_option_by_which_the_model_without_adapter_is_another_is_refused(
+    options, tiny_model_dir
+):
+    """PiSSA takes a part of the weights into the adapter: switched off, the rest is no reference,
+    and in the store its log-probs would stand under the name of the whole model."""
+    with pytest.raises(ConfigError, match=f"method_options.{next(iter(options))}"):
+        prepare_model(loaded(tiny_model_dir), chosen("lora", method_options=options), None, seed=0)
+
+
 def test_only_lora_trains_the_head(tiny_model_dir):
     settings = chosen("dora", lora=LoraSettings(r=4, targets=["lm_head"]))
     with pytest.raises(ConfigError, match="does not train the head"):

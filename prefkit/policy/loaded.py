@@ -17,9 +17,10 @@ def loaded_policy(model: Any, tokenizer: Any) -> Policy:
     """The policy of a transformers model and its tokenizer; nothing is copied.
 
     Its digest covers every weight (read once, about a second a gigabyte), the configuration and
-    the tokenizer, so that reference log-probs kept for it are found again. Training changes the
-    model that was given. Raises ModelError for a model that carries an adapter: give its base
-    model, and the adapter as ``start_adapter``.
+    the tokenizer, so that reference log-probs kept for it are found again. Training with method
+    full changes the model that was given: before another run, make a policy of it anew. Raises
+    ModelError for a model that carries an adapter: give its base model, and the adapter as
+    ``start_adapter``.
     """
     if hasattr(model, "peft_config"):
         raise ModelError(

@@ -29,6 +29,7 @@ from prefkit.policy.layout import choose_layout, plan_packs
 from prefkit.policy.load import Policy, load_policy
 from prefkit.policy.logp_store import Floats
 from prefkit.policy.logps import TokenLogps
+from prefkit.policy.parts import causal_model
 from prefkit.policy.resolve import ModelSource
 from prefkit.policy.rewards import load_reward_model
 from prefkit.policy.trees import Tree
@@ -38,9 +39,10 @@ from prefkit.training.average import MovingAverage
 from prefkit.training.early_stop import standing
 from prefkit.training.export import leave
 from prefkit.training.facts import EvaluationFacts, SampledAnswers, StepFacts
-from prefkit.training.gradient import Gradient, Table, row_facts
+from prefkit.training.gradient import Gradient, HostTable, Table, row_facts
 from prefkit.training.lineage import lineage
 from prefkit.training.masters import Masters
+from prefkit.training.methods import METHODS
 from prefkit.training.monitor import Monitor
 from prefkit.training.objective import Constraint
 from prefkit.training.packs import size_of, tokens_at_once
@@ -65,7 +67,7 @@ from prefkit.training.worst import write_worst
 # Where the scaling of fp16 gradients starts.
 FP16_SCALE = 2.0**16
 # How far the first sigmoid loss may be from ln 2; in other precisions 5e-3.
-LN2_TOLERANCE = {"float32": 1e-6, "float64": 1e-6}
+LN2_TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-6}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +79,6 @@ class _Pending:
     tables: list[Table]
     norm: Tensor
     rate: float
-    seconds: float
 
 
 def run(
@@ -145,7 +146,10 @@ def _planned(
         # Dropout draws from torch's global generators: fork them, the caller's stay as they are.
         with torch.random.fork_rng(devices=[state.device] if on_gpu else []):
             torch.manual_seed(derive_seed("dropout", settings.seed, ranks.rank))
-            return state.go(started)
+            try:
+                return state.go(started)
+            finally:
+                state.give_back()
 
 
 def _prepared(plan: Plan, ranks: Ranks, progress: Progress) -> _Run:
@@ -187,7 +191,8 @@ class _Run:
         )
         if settings.activation_checkpointing or ranks.checkpoints_activations:
             checkpoint_activations(self.model)
-        self.device = next(self.model.parameters()).device
+        embeddings = causal_model(self.model).get_input_embeddings().weight
+        self.device, self.dtype = embeddings.device, embeddings.dtype
         self.layout = choose_layout(self.model, longest=plan.longest)
         progress("layout", 1, 1, self.layout.reason)
         self.scorer = Scorer(self.model, self.layout, rewards=plan.objective.rewards)
@@ -203,13 +208,14 @@ class _Run:
             layout=self.layout,
             budget=tokens_at_once(settings.tokens_at_once, self.device),
             device=self.device,
-            dtype=torch.float64 if settings.dtype == "float64" else torch.float32,
+            dtype=torch.float64 if self.dtype == torch.float64 else torch.float32,
             reference=known or {},
             ranks=ranks,
         )
-        self.gradient.scale = FP16_SCALE if settings.dtype == "float16" else 1.0
+        self.gradient.scale = FP16_SCALE if self.dtype == torch.float16 else 1.0
         self.average: MovingAverage | None = None
         self.best: Mapping[str, Tensor] | None = None
+        self.clock = time.monotonic()
 
     def go(self, started: float) -> TrainResult:
         """All steps that are left, then what the run leaves."""
@@ -225,6 +231,7 @@ class _Run:
             if done == 0:
                 self._check_constraints()
             waiting: list[_Pending] = []
+            self.clock = time.monotonic()
             for step in range(done, plan.total_steps):
                 waiting.append(self._step(step))
                 if (step + 1) % settings.log_every == 0 or self._pauses(step + 1):
@@ -232,10 +239,19 @@ class _Run:
                 if self._evaluates(step + 1) and self._evaluate(monitor, step + 1):
                     break
                 self._checkpoint(step + 1, monitor)
+                if not waiting:
+                    self.clock = time.monotonic()
             result = self._leave(monitor, started, point.step if point else None)
         if self.ranks.leads:
             checkpoint.clear(plan.out)
         return result
+
+    def give_back(self) -> None:
+        """Take the adapter off a model that the caller has in memory, to whom it belongs."""
+        if self.plan.loaded is None or self.ranks.sharded:
+            return
+        if METHODS[self.plan.settings.method].kind == "layers":
+            self.model.unload()
 
     def _set_reference(self) -> None:
         """Score what is not known yet of a reference that is the policy before training."""
@@ -279,10 +295,11 @@ class _Run:
         """Log-probs without dropout and without gradient."""
         training = self.model.training
         self.model.eval()
-        with torch.no_grad():
-            tokens = self.scorer(trees)
-        self.model.train(training)
-        return tokens
+        try:
+            with torch.no_grad():
+                return self.scorer(trees)
+        finally:
+            self.model.train(training)
 
     def _score_average(self, trees: Sequence[Tree]) -> Mapping[bytes, Floats]:
         assert self.average is not None
@@ -300,9 +317,9 @@ class _Run:
         self.masters.zero()
 
     def _step(self, step: int) -> _Pending:
-        """One optimiser step; nothing here waits for the device but fp16's scaling."""
+        """One optimiser step. It waits for the device only where it has to know a number: for
+        fp16's scaling, the first pass of a loss that couples rows, and the ema reference."""
         settings = self.plan.settings
-        started = time.monotonic()
         self.model.train()
         rows = self.plan.rows_of(step)
         while True:
@@ -326,21 +343,27 @@ class _Run:
         self.masters.publish()
         if self.average is not None:
             self.average.update(self.masters)
-        return _Pending(step, rows, tables, norm, rate, time.monotonic() - started)
+        return _Pending(step, rows, tables, norm, rate)
 
     def _record(self, monitor: Monitor | None, waiting: list[_Pending]) -> None:
         """Copy what waits from the device and log it; stop where it is not finite."""
-        for pending in waiting:
-            facts = self._facts(pending)
+        copied = [self._copied(pending) for pending in waiting]
+        # Steps are only begun without waiting: how long they took is known once they are here.
+        seconds = (time.monotonic() - self.clock) / len(waiting)
+        for pending, parts in zip(waiting, copied, strict=True):
+            facts = self._facts(pending, parts, seconds)
             if not math.isfinite(facts.grad_norm) or not np.isfinite(facts.rows.values).all():
                 _stop(pending.step, facts)
             if monitor is not None:
                 monitor.step(facts)
         waiting.clear()
 
-    def _facts(self, pending: _Pending) -> StepFacts:
+    def _copied(self, pending: _Pending) -> list[HostTable]:
+        """The step's tables, of all ranks."""
         tables = [table.to_host() for table in pending.tables]
-        parts = [part for rank in self.ranks.gather(tables) for part in rank]
+        return [part for rank in self.ranks.gather(tables) for part in rank]
+
+    def _facts(self, pending: _Pending, parts: list[HostTable], seconds: float) -> StepFacts:
         rows = row_facts(parts, self.plan.objective)
         return StepFacts(
             step=pending.step + 1,
@@ -349,7 +372,7 @@ class _Run:
             loss=sum(part.share for part in parts) if parts else 0.0,
             grad_norm=float(pending.norm),
             learning_rate=pending.rate,
-            seconds=pending.seconds,
+            seconds=seconds,
             n_tokens_fed=sum(part.n_fed for part in parts),
             n_tokens_equivalent=sum(
                 tree.n_tokens + (len(tree.branches) - 1) * len(tree.prompt)
@@ -491,7 +514,7 @@ class _Run:
             trackers=plan.settings.trackers,
             config=plan.settings.model_dump(mode="json"),
             first_loss=math.log(2) if sigmoid and plan.starts_at_reference else None,
-            tolerance=LN2_TOLERANCE.get(plan.settings.dtype, 5e-3),
+            tolerance=LN2_TOLERANCE.get(self.dtype, 5e-3),
             progress=self.progress,
         )
 

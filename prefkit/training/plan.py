@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from prefkit.policy.logp_store import LogpStore
 from prefkit.policy.parts import is_reward_model
 from prefkit.policy.resolve import ModelSource, resolve_model
 from prefkit.policy.trees import Branch, Tree
+from prefkit.training.constraints import constraint_digest
 from prefkit.training.lineage import data_facts
 from prefkit.training.methods import METHODS
 from prefkit.training.objective import Constraint, Objective, make_objective
@@ -86,6 +88,9 @@ class Plan:
             return None
         root = None if wanted == "auto" else Path(wanted).expanduser()
         dtype = str(pick_dtype(self.settings.dtype)).removeprefix("torch.")
+        # The policy's own 4-bit weights say something else than those they were made from.
+        if self.settings.method == "qlora" and reference.kind in ("base", "start"):
+            dtype = f"nf4 {dtype}"
         return LogpStore.of(reference.digest, dtype, root=root)
 
     @property
@@ -135,46 +140,32 @@ def make_plan(
     objective = make_objective(settings, constraints)
     pick_device(settings.device)
     check_trackers(settings.trackers)
-    read = read_rows(data, objective.target, mapping=mapping)
-    training, held = read.rows, []
-    if not training:
-        counts = ", ".join(f"{n} {reason}" for reason, n in read.dropped.items()) or "it is empty"
-        raise DataError(
-            f"there is nothing to train on: the data has no rows ({counts})", hint="check the file"
-        )
-    held_dropped: dict[str, int] = {}
-    if heldout is not None:
-        read_held = read_rows(heldout, objective.target, mapping=mapping)
-        held, held_dropped = read_held.rows, read_held.dropped
-    else:
-        training, held = split_by_prompt(training, settings.heldout_share, settings.seed)
-    if (settings.evaluate_every or settings.keep_best) and not held:
-        raise ConfigError(
-            "evaluate_every needs held-out rows and there are none",
-            hint="give --heldout FILE or set heldout_share, 0.1 say",
-        )
+    training, dropped, held, held_dropped = _read(data, heldout, settings, objective, mapping)
     start_digest = None if start is None else adapter_digest(start)
     loaded = model if isinstance(model, Policy) else None
-    if loaded is not None and is_reward_model(loaded.model) != objective.rewards:
-        raise ConfigError(
-            f"loss {objective.terms[0].loss.name}: takes a "
-            f"{'reward' if objective.rewards else 'language'} model, and the one in memory is a "
-            f"{type(loaded.model).__name__}",
-            hint="give the model's name or folder instead, or one of the other kind",
-        )
+    if loaded is not None:
+        _check_kind(loaded, objective)
     if isinstance(model, str):
         source = resolve_model(model, progress=progress)
     else:
         source = model.source if isinstance(model, Policy) else model
     tokenizer = loaded.tokenizer if loaded else load_tokenizer(source)
-    limit = _longest(source, loaded, settings.max_length)
-    rows = _encoded(tokenizer, training, objective, settings, limit, read.dropped)
+    limit = _longest(source, loaded, settings)
+    rows = _encoded(tokenizer, training, objective, settings, limit, dropped)
     held_rows = _encoded(tokenizer, held, objective, settings, limit, held_dropped)
     if not rows.rows:
         counts = ", ".join(f"{n} {reason}" for reason, n in rows.dropped.items())
         raise DataError(
             f"there is nothing to train on: all {len(training)} rows were dropped ({counts})",
             hint="identical answers teach nothing; overlong rows need a larger max_length",
+        )
+    if settings.evaluate_every and not held_rows.rows:
+        counts = (
+            ", ".join(f"{n} {reason}" for reason, n in held_rows.dropped.items()) or "none given"
+        )
+        raise ConfigError(
+            f"evaluate_every needs held-out rows and there are none ({counts})",
+            hint="give --heldout FILE or set heldout_share, 0.1 say",
         )
     reference = None
     if objective.needs_reference:
@@ -199,6 +190,37 @@ def make_plan(
         out=out,
     )
     return replace(plan, run=_run_digest(plan))
+
+
+def _read(
+    data: Any,
+    heldout: Any,
+    settings: TrainSettings,
+    objective: Objective,
+    mapping: Mapping[str, str] | None,
+) -> tuple[Sequence[TrainRow], Mapping[str, int], Sequence[TrainRow], Mapping[str, int]]:
+    """The rows to train on and those held out, each with what reading dropped."""
+    read = read_rows(data, objective.target, mapping=mapping)
+    if not read.rows:
+        counts = ", ".join(f"{n} {reason}" for reason, n in read.dropped.items()) or "it is empty"
+        raise DataError(
+            f"there is nothing to train on: the data has no rows ({counts})", hint="check the file"
+        )
+    if heldout is not None:
+        read_held = read_rows(heldout, objective.target, mapping=mapping)
+        return read.rows, read.dropped, read_held.rows, read_held.dropped
+    training, held = split_by_prompt(read.rows, settings.heldout_share, settings.seed)
+    return training, read.dropped, held, {}
+
+
+def _check_kind(loaded: Policy, objective: Objective) -> None:
+    if is_reward_model(loaded.model) != objective.rewards:
+        raise ConfigError(
+            f"loss {objective.terms[0].loss.name}: takes a "
+            f"{'reward' if objective.rewards else 'language'} model, and the one in memory is a "
+            f"{type(loaded.model).__name__}",
+            hint="give the model's name or folder instead, or one of the other kind",
+        )
 
 
 def _encoded(
@@ -233,27 +255,31 @@ def _encoded(
 
 
 def with_mismatches(rows: Rows, limit: int) -> Rows:
-    """Every row with the answer of another as second branch, cut to ``limit`` tokens with the
-    prompt: what KTO estimates its z0 from (arXiv 2402.01306, section 4.1).
+    """Every row with an answer to another prompt as second branch, cut to ``limit`` tokens with its
+    own prompt: what KTO estimates its z0 from (arXiv 2402.01306, section 4.1).
 
-    Who lends to whom depends on the rows alone, so the reference log-probs can be kept.
+    The answers to a prompt are lent to the next one. Who lends to whom depends on the rows alone,
+    so the reference log-probs can be kept.
     """
-    if len(rows.rows) == 1:
+    answers: dict[bytes, list[int]] = {}
+    for i in sorted(range(len(rows.rows)), key=lambda i: rows.rows[i].id):
+        answers.setdefault(rows.rows[i].tree.prompt.tobytes(), []).append(i)
+    if len(answers) == 1:
         raise DataError(
-            "one row is not enough: the loss compares each answer with another row's",
-            hint="give at least two rows, or choose a paired loss",
+            "one prompt is not enough: the loss compares each answer with one to another prompt",
+            hint="give rows of at least two prompts, or choose a paired loss",
         )
-    order = sorted(range(len(rows.rows)), key=lambda i: rows.rows[i].id)
-    lent = {i: rows.rows[order[k - 1]] for k, i in enumerate(order)}
-    mixed = [
-        replace(row, tree=_lend(row.tree, lent[i].tree, limit)) for i, row in enumerate(rows.rows)
-    ]
+    prompts = sorted(answers)
+    mixed = list(rows.rows)
+    for prompt, before in zip(prompts, [prompts[-1], *prompts[:-1]], strict=True):
+        for i, lender in zip(answers[prompt], cycle(answers[before]), strict=False):
+            lent = rows.rows[lender].tree.branches[0]
+            mixed[i] = replace(mixed[i], tree=_lend(mixed[i].tree, lent, limit))
     return replace(rows, rows=tuple(mixed))
 
 
-def _lend(tree: Tree, other: Tree, limit: int) -> Tree:
+def _lend(tree: Tree, answer: Branch, limit: int) -> Tree:
     room = max(1, limit - len(tree.prompt))
-    answer = other.branches[0]
     cut = Branch(answer.ids[:room], answer.scored[:room])
     return Tree(tree.prompt, (tree.branches[0], cut))
 
@@ -268,14 +294,26 @@ def _run_digest(plan: Plan) -> str:
             "rows": plan.rows.digest(),
             "heldout": plan.heldout.digest(),
             "settings": settings,
-            "constraints": [c.__qualname__ for c in plan.objective.constraints],
+            "constraints": [constraint_digest(c) for c in plan.objective.constraints],
+            "sources": _sources(plan) if plan.objective.constraints else None,
             "torch": torch.__version__,
         }
     )
 
 
-def _longest(source: ModelSource, loaded: Policy | None, wanted: int) -> int:
-    """``max_length``, or the model's own context where that is shorter."""
+def _sources(plan: Plan) -> list[object]:
+    """What a constraint can read of the rows that their tokens do not say."""
+    rows = [row.source for row in (*plan.rows.rows, *plan.heldout.rows)]
+    return [[dict(row.prompt.tags), row.prompt.source, row.evidence, row.votes] for row in rows]
+
+
+def _longest(source: ModelSource, loaded: Policy | None, settings: TrainSettings) -> int:
+    """``max_length``, or what the model's own context leaves where that is shorter."""
     config = loaded.model.config.to_dict() if loaded else read_json(source.path / "config.json")
-    limit = config.get("max_position_embeddings")
-    return min(wanted, limit) if isinstance(limit, int) else wanted
+    config |= config.get("text_config") or {}
+    # GPT-2 has its own name for it.
+    limit = config.get("max_position_embeddings", config.get("n_positions"))
+    if not isinstance(limit, int):
+        return settings.max_length
+    virtual = METHODS[settings.method].kind == "virtual"
+    return min(settings.max_length, limit - (settings.n_virtual_tokens if virtual else 0))

@@ -108,9 +108,7 @@ def score_missing(
     packs: which of the given trees go through the model together. Each rank scores its part and
     takes the others' from what is exchanged at the end.
     """
-    keys = [key for tree in trees for key in logp_keys(tree)]
-    known = {} if store is None else store.find(keys)
-    known = {key: values for key, values in known.items() if np.isfinite(values).all()}
+    known = {} if store is None else _found(trees, store)
     # What any rank lacks: all have to go through the same passes, and none may add to the store
     # before all have read it.
     lacking = set().union(*ranks.gather(missing(trees, known)))
@@ -141,6 +139,12 @@ def score_missing(
     return known
 
 
+def _found(trees: Sequence[Tree], store: LogpStore) -> dict[bytes, Floats]:
+    """What the store has of ``trees``; what is not finite is scored again."""
+    known = store.find(key for tree in trees for key in logp_keys(tree))
+    return {key: values for key, values in known.items() if np.isfinite(values).all()}
+
+
 def split_by_key(trees: Sequence[Tree], tokens: TokenLogps) -> Mapping[bytes, Floats]:
     """Log-probs by key: one copy from the device for the whole pack."""
     values = tokens.values.detach().cpu().numpy()
@@ -162,8 +166,8 @@ def score_other(plan: Plan, ranks: Ranks, progress: Progress) -> dict[bytes, Flo
         return None
     store = plan.store()
     if store is not None:
-        known = store.find(key for tree in plan.trees for key in logp_keys(tree))
-        if not missing(plan.trees, known):
+        known = _found(plan.trees, store)
+        if not any(ranks.gather(bool(missing(plan.trees, known)))):
             return known
     settings = plan.settings
     model = load_policy(

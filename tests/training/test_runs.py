@@ -2,18 +2,24 @@
 
 import json
 import random
+import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from prefkit.core.errors import ConfigError, DataError
+from prefkit.core.progress import silent
 from prefkit.core.records import Message, Prompt, TrainRow
 from prefkit.policy.load import load_policy
 from prefkit.policy.loaded import loaded_policy
+from prefkit.policy.logp_store import logp_keys
 from prefkit.training import TrainSettings, train
 from prefkit.training.gradient import Gradient
+from prefkit.training.plan import make_plan, with_mismatches
+from prefkit.training.rows import encode_rows, read_rows
 
 
 def settings(**changes):
@@ -263,8 +269,124 @@ def test_a_hard_loss_refuses_a_soft_label_and_says_how_to_go_on(model, pairs, tm
 
 def test_one_row_cannot_be_compared_with_anothers(model, pairs, tmp_path):
     row = TrainRow("only", pairs[0].prompt, (pairs[0].chosen,), "unpaired")
-    with pytest.raises(DataError, match="one row is not enough"):
+    with pytest.raises(DataError, match="one prompt is not enough"):
         train(model, [row], settings(loss="kto"), out=tmp_path)
+
+
+def test_both_sides_of_a_pair_borrow_from_another_prompt(model, pairs):
+    """Sorted by id a pair's two answers are neighbours, and lent to each other z0 would rise with
+    the chosen answers' own likelihood."""
+    policy = load_policy(model, dtype="float32", device="cpu")
+    read = read_rows(pairs, "unpaired").rows
+    rows = encode_rows(policy.tokenizer, read, max_length=256)
+    lent = with_mismatches(rows, 256)
+    asked = {}
+    for row in rows.rows:
+        asked.setdefault(row.tree.branches[0].ids.tobytes(), set()).add(row.source.prompt.id)
+    assert [row.id for row in lent.rows] == [row.id for row in rows.rows]
+    for row in lent.rows:
+        own, other = row.tree.branches
+        assert row.source.prompt.id in asked[own.ids.tobytes()]
+        assert asked[other.ids.tobytes()] - {row.source.prompt.id}
+    again = with_mismatches(replace(rows, rows=rows.rows[::-1]), 256)
+    for one, two in zip(lent.rows, again.rows[::-1], strict=True):
+        assert (one.tree.branches[1].ids == two.tree.branches[1].ids).all(), "order is nothing"
+
+
+def test_held_out_rows_that_are_all_dropped_are_told_before_a_run_waits_for_them(
+    model, pairs, tmp_path
+):
+    same = [replace(pair, rejected=pair.chosen) for pair in pairs[:3]]
+    with pytest.raises(ConfigError, match=r"there are none \(3 identical\)"):
+        train(model, pairs, settings(evaluate_every=2), out=tmp_path, heldout=same)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "float32"])
+def test_a_model_in_memory_trains_in_its_own_precision(model, pairs, tmp_path, monkeypatch, dtype):
+    scales = []
+    collect = Gradient.collect
+    monkeypatch.setattr(
+        Gradient, "collect", lambda self, rows: scales.append(self.scale) or collect(self, rows)
+    )
+    policy = load_policy(model, dtype=dtype, device="cpu")
+    result = train(
+        loaded_policy(policy.model, policy.tokenizer), pairs[:8], settings(dtype="auto"),
+        out=tmp_path,
+    )  # fmt: skip
+    assert (min(scales) > 1) == (dtype == "float16")
+    assert result.ln2_gap is not None
+    assert result.ln2_gap < (5e-3 if dtype == "float16" else 1e-6)
+
+
+def test_a_model_in_memory_is_given_back_and_trains_again(model, pairs, tmp_path):
+    policy = load_policy(model, dtype="float32", device="cpu")
+    before = {name: value.clone() for name, value in policy.model.state_dict().items()}
+    given = loaded_policy(policy.model, policy.tokenizer)
+    one = train(given, pairs, settings(), out=tmp_path / "a")
+    after = policy.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    two = train(given, pairs, settings(), out=tmp_path / "b")
+    assert one.digest == two.digest
+    train(given, pairs, settings(method="prompt"), out=tmp_path / "c")
+    three = train(given, pairs, settings(), out=tmp_path / "d")
+    assert one.digest == three.digest
+
+
+def test_a_step_lasts_until_its_numbers_are_here(model, pairs, tmp_path, monkeypatch):
+    """On a GPU a step is begun in milliseconds and done much later: tokens/s count to the end."""
+    import prefkit.training.gradient as gradient
+
+    to_host = gradient.Table.to_host
+    monkeypatch.setattr(gradient.Table, "to_host", lambda t: time.sleep(0.2) or to_host(t))
+    plan = settings(batch_size=8, log_every=2, tokens_at_once=4000, max_steps=4)
+    train(model, pairs, plan, out=tmp_path)
+    assert all(line["seconds"] >= 0.2 for line in lines(tmp_path))
+
+
+def test_four_bit_weights_keep_their_log_probs_apart(model, pairs, tmp_path):
+    stores = {}
+    for method, reference in (("lora", "base"), ("qlora", "base"), ("qlora", model)):
+        plan = make_plan(
+            model, pairs[:4], settings(method=method, reference=reference,
+            reference_store=str(tmp_path)), out=tmp_path, start=None, heldout=None,
+            constraints=(), mapping=None, progress=silent,
+        )  # fmt: skip
+        stores[method, reference] = plan.store().folder
+    assert stores["qlora", "base"] != stores["lora", "base"]
+    assert stores["qlora", model] == stores["lora", "base"], "another model is loaded whole"
+
+
+def test_positions_end_where_the_model_says_under_whatever_name(model, pairs, tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tokenizer = load_policy(model, device="cpu").tokenizer
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=24, n_embd=16, n_layer=1, n_head=2,
+        bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    for name, method in (("a", "lora"), ("b", "prompt")):
+        result = train(
+            loaded_policy(GPT2LMHeadModel(config).eval(), tokenizer),
+            pairs[:8],
+            settings(method=method, n_virtual_tokens=4, max_length=256, overlong="prompt"),
+            out=tmp_path / name,
+        )
+        assert result.n_truncated + sum(result.dropped.values()) > 0
+
+
+def test_a_log_prob_in_the_store_that_is_no_number_is_scored_again(model, pairs, tmp_path):
+    plan = settings(reference=model, reference_store=str(tmp_path / "store"))
+    whole = train(model, pairs[:6], plan, out=tmp_path / "a")
+    made = make_plan(
+        model, pairs[:6], plan, out=tmp_path, start=None, heldout=None, constraints=(),
+        mapping=None, progress=silent,
+    )  # fmt: skip
+    store = made.store()
+    keys = [key for tree in made.trees for key in logp_keys(tree)]
+    store.add({key: np.full_like(value, np.nan) for key, value in store.find(keys).items()})
+    again = train(model, pairs[:6], plan, out=tmp_path / "b")
+    assert again.digest == whole.digest
 
 
 def test_between_log_steps_nothing_is_read_from_the_device(model, pairs, tmp_path, monkeypatch):

@@ -163,7 +163,7 @@ def device_name(options: argparse.Namespace) -> str:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shapes", nargs="+", default=["0.6B", "8B"], choices=sorted(SHAPES))
     parser.add_argument("--regimes", nargs="+", default=list(REGIMES), choices=sorted(REGIMES))
     parser.add_argument("--trl-python", help="an interpreter that has TRL 1.16.0")

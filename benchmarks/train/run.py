@@ -176,7 +176,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make bench-train", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="make bench-train", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--quick", action="store_true", help="about five minutes, one repeat")
     parser.add_argument(
         "--data",

@@ -122,7 +122,7 @@ def make_trees(tokenizer: Any, options: argparse.Namespace) -> list[Tree]:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--budget", type=int, default=512, help="tokens of a pack")
     parser.add_argument("--dtype", default="float32")

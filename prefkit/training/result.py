@@ -25,7 +25,8 @@ class TrainResult:
     folder: OUT/adapter or OUT/model; digest names its weights. first_loss, last_loss: of the first
     and last step. ln2_gap: |first loss − ln 2| of a sigmoid run that starts at its reference, else
     None. reward_accuracy: over the last epoch, as trained on; heldout_accuracy, heldout_loss: of
-    the held-out rows at the last evaluation; None without such rows. alarms: what was told on the
+    the held-out rows at the last evaluation; None without such rows. dropped, heldout_dropped:
+    reason → rows, of the data and of those held out. alarms: what was told on the
     way. resumed_from: the step a killed run went on from, else None. seconds: of this process.
     tokens_per_second: as if every answer had fed its own prompt.
     """
@@ -47,6 +48,7 @@ class TrainResult:
     heldout_accuracy: float | None
     heldout_loss: float | None
     n_heldout: int
+    heldout_dropped: dict[str, int]
     best_step: int | None
     alarms: tuple[str, ...]
     tokens_per_second: float | None
@@ -60,7 +62,10 @@ class TrainResult:
 
     def facts(self) -> dict[str, str]:
         """What a person wants to know, by name: for the terminal and the report."""
-        dropped = ", ".join(f"{n} {reason}" for reason, n in self.dropped.items()) or "none"
+        dropped, held = (
+            ", ".join(f"{n} {reason}" for reason, n in counts.items()) or "none"
+            for counts in (self.dropped, self.heldout_dropped)
+        )
         ln2 = f"; ln 2 ± {self.ln2_gap:.1e}" if self.ln2_gap is not None else ""
         facts = {
             "rows": f"{self.n_rows} trained on; dropped: {dropped}; truncated: {self.n_truncated}",
@@ -70,6 +75,8 @@ class TrainResult:
             "loss": f"{self.first_loss:.4f} at first{ln2}, {self.last_loss:.4f} at last",
             "reward accuracy": _part(self.reward_accuracy, "last epoch, as trained on"),
         }
+        if self.heldout_dropped:
+            facts["held-out rows"] = f"{self.n_heldout} kept; dropped: {held}"
         if self.n_heldout:
             where = f"{self.n_heldout} held-out rows"
             facts["held-out accuracy"] = _part(self.heldout_accuracy, where)
@@ -178,6 +185,7 @@ def make_result(
         heldout_accuracy=last.get("reward_accuracy"),
         heldout_loss=last.get("loss"),
         n_heldout=len(plan.heldout.rows),
+        heldout_dropped=plan.heldout.dropped,
         best_step=best_step,
         alarms=tuple(str(alarm) for alarm in monitor.alarms),
         tokens_per_second=tokens / spent if spent else None,

@@ -185,6 +185,11 @@ def _mixture_faults(settings: TrainSettings, chosen: list[Loss]) -> list[str]:
         faults.append("a loss of a reward model cannot be mixed with one of a language model")
     if any(loss.rewards for loss in chosen):
         faults += _reward_faults(settings)
+    elif settings.ld_alpha is not None:
+        # A likelihood without its tail, over all of its tokens, would be no likelihood.
+        whole = [loss.name for loss in chosen if not loss.needs_reference]
+        if whole:
+            faults.append(f"ld_alpha: {', '.join(whole)} takes the likelihood of a whole answer")
     if settings.divergence != "reverse_kl":
         closed = [x.name for x in chosen if x.needs_reference and not x.divergences]
         if closed:

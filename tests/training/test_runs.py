@@ -301,6 +301,16 @@ def test_held_out_rows_that_are_all_dropped_are_told_before_a_run_waits_for_them
         train(model, pairs, settings(evaluate_every=2), out=tmp_path, heldout=same)
 
 
+def test_every_row_is_trained_on_held_out_or_counted_by_its_reason(model, pairs, tmp_path):
+    rows = [replace(p, rejected=p.chosen) if i % 3 == 0 else p for i, p in enumerate(pairs)]
+    result = train(model, rows, settings(heldout_share=0.4, max_steps=1), out=tmp_path)
+    counts = result.dropped, result.heldout_dropped
+    assert all(counts)
+    assert result.n_rows + result.n_heldout + sum(sum(c.values()) for c in counts) == len(rows)
+    assert "kept; dropped: " in result.facts()["held-out rows"]
+    assert result.to_json()["heldout_dropped"] == result.heldout_dropped
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float16", "float32"])
 def test_a_model_in_memory_trains_in_its_own_precision(model, pairs, tmp_path, monkeypatch, dtype):
     scales = []

@@ -314,6 +314,7 @@ def test_settings_refuse_what_cannot_work():
         ({"loss_params": {"epsilom": 0.1}}, "takes no such parameter"),
         ({"loss": {"sigmoid": 1.0, "kto": 1.0}}, "no kind of rows in common"),
         ({"loss": {"sigmoid": 0.0}}, "not above 0"),
+        ({"loss": {"sigmoid": 1.0, "nll": 0.2}, "ld_alpha": 0.5}, "ld_alpha: nll takes the like"),
         ({"loss": "kto", "divergence": "js"}, "kto has no other form"),
         ({"loss": "simpo", "divergence": "js"}, "simpo compares with no reference"),
         ({"loss": "robust", "loss_params": {"epsilon": 0.6}}, "outside its range"),

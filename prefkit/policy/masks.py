@@ -64,11 +64,15 @@ def _blocks(
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """(count (1, 1, Q), indices (1, 1, Q, K)) int32 of partial and of full blocks of keys."""
     length = len(tree)
-    query = np.arange(length)
     changes = (np.diff(tree) != 0) | (np.diff(branch) != 0)
     begins = np.concatenate([[0], np.flatnonzero(changes) + 1])
     ends = np.concatenate([begins[1:], [length]])
-    run = np.repeat(np.arange(len(begins)), ends - begins)
+    # A query sees no less than one before it in its run: of every run and block of queries the
+    # first and the last say what those between them see.
+    blocks = np.arange(0, length, block)
+    first = np.union1d(begins, blocks)
+    last = np.concatenate([first[1:], [length]]) - 1
+    run = np.searchsorted(begins, first, side="right") - 1
     # A tree's prompt is its first run; padding and prompts see nothing but their own run.
     first_run = np.maximum.accumulate(np.where(branch[begins] <= 0, np.arange(len(begins)), 0))
     prompt = first_run[run]
@@ -79,13 +83,15 @@ def _blocks(
         high = np.minimum(stop[:, None], edges[None, :] + block)
         return np.maximum(high - low, 0)
 
-    covered = overlap(n_virtual + begins[run], n_virtual + query + 1)
     in_branch = prompt != run
-    covered += in_branch[:, None] * overlap(n_virtual + begins[prompt], n_virtual + ends[prompt])
-    covered += overlap(np.zeros(length, np.int64), np.full(length, n_virtual))
-    tiles = covered.reshape(-1, block, len(edges))
-    full = (tiles == block).all(axis=1)
-    return _listed((tiles > 0).any(axis=1) & ~full), _listed(full)
+    shared = in_branch[:, None] * overlap(n_virtual + begins[prompt], n_virtual + ends[prompt])
+    shared += overlap(np.zeros_like(first), np.full_like(first, n_virtual))
+    least, most = (
+        shared + overlap(n_virtual + begins[run], n_virtual + query + 1) for query in (first, last)
+    )
+    of_block = np.searchsorted(first, blocks)
+    full = np.logical_and.reduceat(least == block, of_block)
+    return _listed(np.logical_or.reduceat(most > 0, of_block) & ~full), _listed(full)
 
 
 def _listed(present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

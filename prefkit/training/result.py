@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,9 @@ def finished(plan: Plan) -> TrainResult | None:
     if not manifest.is_file():
         return None
     stored = read_json(manifest)
-    if stored.get("run") != plan.run:
+    # Another version of prefkit may have known other facts of a result.
+    known = {field.name for field in fields(TrainResult)}
+    if stored.get("run") != plan.run or stored.get("result", {}).keys() != known:
         return None
     folder = plan.out / stored["result"]["folder"]
     if not folder.is_dir() or stored["result"]["digest"] != weights_digest(folder):

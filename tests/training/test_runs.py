@@ -301,6 +301,17 @@ def test_held_out_rows_that_are_all_dropped_are_told_before_a_run_waits_for_them
         train(model, pairs, settings(evaluate_every=2), out=tmp_path, heldout=same)
 
 
+def test_a_result_of_another_version_is_made_again(model, pairs, tmp_path):
+    one = train(model, pairs[:4], settings(), out=tmp_path)
+    manifest = tmp_path / "train.json"
+    stored = json.loads(manifest.read_text())
+    del stored["result"]["heldout_dropped"]
+    manifest.write_text(json.dumps(stored))
+    two = train(model, pairs[:4], settings(), out=tmp_path)
+    assert one.digest == two.digest
+    assert "heldout_dropped" in json.loads(manifest.read_text())["result"]
+
+
 def test_every_row_is_trained_on_held_out_or_counted_by_its_reason(model, pairs, tmp_path):
     rows = [replace(p, rejected=p.chosen) if i % 3 == 0 else p for i, p in enumerate(pairs)]
     result = train(model, rows, settings(heldout_share=0.4, max_steps=1), out=tmp_path)

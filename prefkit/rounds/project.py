@@ -20,6 +20,7 @@ from prefkit.formats.schema import messages_to_rows
 from prefkit.generation.settings import GenerateSettings
 from prefkit.judging.settings import JudgeSettings
 from prefkit.settings import Settings, commented_yaml, read_settings
+from prefkit.training.losses import losses
 from prefkit.training.settings import TrainSettings
 from prefkit.workspace import CONFIG_NAME, Workspace
 
@@ -135,6 +136,22 @@ class Project(Settings):
             if "engine" not in stage.model_fields_set:
                 # The model is frozen for its users; this is still its construction.
                 object.__setattr__(self, name, stage.model_copy(update={"engine": self.engine}))
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_go_on(self) -> Self:
+        """Refuse what leaves nothing that the next round can sample from."""
+        rewards = [name for name in self.train.loss_weights if losses.get(name).rewards]
+        if self.train.method == "full":
+            raise ValueError(
+                "train.method: rounds pass an adapter on, and full leaves none; use lora, or "
+                "`prefkit train` with method full on the examples of a round"
+            )
+        if rewards:
+            raise ValueError(
+                f"train.loss: {rewards[0]} trains a reward model, which answers no prompts; use "
+                "`prefkit train` for it"
+            )
         return self
 
 

@@ -76,3 +76,12 @@ def test_a_prompts_file_that_stands_is_neither_lost_nor_ignored(tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["prompts.jsonl"]
     init_workspace(tmp_path, Project(), starter_prompts(own))
     assert own.read_text() == '{"question": "Mine?"}\n'
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [({"method": "full"}, "leaves none"), ({"loss": "bradley_terry"}, "answers no prompts")],
+)
+def test_what_leaves_nothing_to_sample_from_is_refused_before_a_round(section, said):
+    with pytest.raises(ValueError, match=said):
+        Project(train=section)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -180,5 +181,7 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    # Ended from outside, it still ends the side that is running (watch.py).
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     sys.exit(main())

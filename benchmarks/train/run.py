@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -290,4 +291,6 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    # Ended from outside, it still ends the side that is running (watch.py).
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

@@ -1,4 +1,5 @@
 """Losses of one pair again, in plain floats and straight from the papers: a second oracle."""
+
 # ruff: noqa: E731, E741, I001
 # fmt: off
 from math import exp, log

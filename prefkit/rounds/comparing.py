@@ -175,11 +175,13 @@ def _measure(
             "n_prompts": result.n_prompts,
         }
     if pairs:
+        from prefkit.training.objective import make_objective
+
         accuracy = reward_accuracy(
             job.source,
             job.adapter(number),
             pairs,
-            beta=job.project.train.beta,
+            beta=make_objective(job.project.train).beta,
             progress=job.progress,
         )
         facts["heldout_accuracy"] = accuracy.accuracy

@@ -59,7 +59,7 @@ from prefkit.training.result import (
 from prefkit.training.rows import Row
 from prefkit.training.run_report import write_run_report
 from prefkit.training.samples import sample_answers
-from prefkit.training.scorer import Scorer, checkpoint_activations
+from prefkit.training.scorer import Scorer, checkpoint_activations, silence_dropout
 from prefkit.training.settings import TrainSettings
 from prefkit.training.shards import gathered, put_back, shard
 from prefkit.training.worst import write_worst
@@ -169,6 +169,7 @@ def _prepared(plan: Plan, ranks: Ranks, progress: Progress) -> _Run:
         device=settings.device,
         quantize=settings.method == "qlora",
     )
+    silence_dropout(policy.model)
     return _Run(plan, policy, known, ranks, progress)
 
 

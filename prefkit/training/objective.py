@@ -174,8 +174,8 @@ class Objective:
 
 
 def make_objective(settings: TrainSettings, constraints: Sequence[Constraint] = ()) -> Objective:
-    """The objective of ``settings``, which have been checked; ConfigError where WPO and a coupled
-    loss are asked for together."""
+    """The objective of ``settings``, which have been checked; ConfigError where modifiers or
+    constraints do not fit its rows."""
     terms: list[Term] = []
     for name, weight in settings.loss_weights.items():
         loss = losses.get(name)

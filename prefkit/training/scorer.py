@@ -40,6 +40,20 @@ class Scorer(nn.Module):
         return TokenLogps(values, answer, len(values), None, None)
 
 
+def silence_dropout(model: Any) -> None:
+    """Switch off the dropout that a base model brings, in training mode too.
+
+    With it policy and reference would differ at the start, and a step would depend on its packs.
+    An adapter made afterwards keeps its own.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        # Attention layers of transformers hand theirs to the kernel as a number.
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
+
+
 def checkpoint_activations(model: Any) -> None:
     """Let the backward pass compute activations again instead of keeping them."""
     model.gradient_checkpointing_enable({"use_reentrant": False})

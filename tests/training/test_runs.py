@@ -432,3 +432,21 @@ def test_between_log_steps_nothing_is_read_from_the_device(model, pairs, tmp_pat
     for a, b in zip(lines(tmp_path / "three"), lines(tmp_path / "one"), strict=True):
         assert a["loss"] == b["loss"]
         assert a["grad_norm"] == b["grad_norm"]
+
+
+def test_a_base_models_own_dropout_is_off(model, pairs, tmp_path):
+    """LLaMA's attention drops weights where its configuration says so; training must not."""
+    import shutil
+
+    noisy = tmp_path / "noisy"
+    shutil.copytree(model, noisy)
+    config = json.loads((noisy / "config.json").read_text())
+    (noisy / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.5}))
+    found = train(str(noisy), pairs[:8], settings(), out=tmp_path / "a")
+    plain = train(model, pairs[:8], settings(), out=tmp_path / "b")
+    assert found.ln2_gap is not None
+    assert found.ln2_gap < 1e-6
+    assert lines(tmp_path / "a")[0]["grad_norm"] == pytest.approx(
+        lines(tmp_path / "b")[0]["grad_norm"], rel=1e-5
+    )
+    assert found.last_loss == pytest.approx(plain.last_loss, rel=1e-5)

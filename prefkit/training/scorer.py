@@ -51,7 +51,7 @@ def silence_dropout(model: Any) -> None:
             module.p = 0.0
         # Attention layers of transformers hand theirs to the kernel as a number.
         if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+            module.attention_dropout = 0.0  # pyright: ignore[reportArgumentType]
 
 
 def checkpoint_activations(model: Any) -> None:

@@ -75,19 +75,23 @@ class RewardRater:
 
         asked = _by_prompt(comparisons)
         limit = getattr(policy.model.config.get_text_config(), "max_position_embeddings", None)
-        budget = tokens_at_once(None, policy.model.device)
         found: dict[str, Reward] = {}
         trees: list[Tree] = []
         names: list[str] = []
         for prompt, answers in asked:
             for tree, ids in _trees(policy.tokenizer, prompt, answers, limit, found):
                 names += ids
-                trees += split_tree(tree, budget)
+                trees.append(tree)
         if not trees:
             return found
         layout = choose_layout(policy.model, longest=max(tree.longest for tree in trees))
+        budget = tokens_at_once(None, policy.model.device, layout)
         scored = score_trees(
-            policy.model, trees, layout=layout, budget=budget, progress=self.context.progress
+            policy.model,
+            [part for tree in trees for part in split_tree(tree, budget)],
+            layout=layout,
+            budget=budget,
+            progress=self.context.progress,
         )
         values = [value for tree in scored for value in tree]
         for name, value in zip(names, values, strict=True):

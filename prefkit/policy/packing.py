@@ -26,6 +26,7 @@ Ints = NDArray[np.int64]
 # (2026-11-21). A GPU skips masked blocks and wants long rows.
 TOKENS_ON_CPU = 256
 TOKENS_ON_GPU = 16384
+TOKENS_UNDER_A_MASK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,16 @@ def size_of(tree: Tree, layout: Layout) -> int:
     return tree.n_tokens + (len(tree.branches) - 1) * len(tree.prompt)
 
 
-def tokens_at_once(wanted: int | None, device: torch.device) -> int:
-    """The tokens of a pack: as wanted, else by device."""
+def tokens_at_once(wanted: int | None, device: torch.device, layout: Layout) -> int:
+    """The tokens of a pack: as wanted, else by device and attention.
+
+    A dense mask costs the square of a pack, so a GPU without FlexAttention gets smaller ones.
+    """
     if wanted is not None:
         return wanted
-    return TOKENS_ON_GPU if device.type == "cuda" else TOKENS_ON_CPU
+    if device.type != "cuda":
+        return TOKENS_ON_CPU
+    return TOKENS_ON_GPU if layout.kernel == "flex" else TOKENS_UNDER_A_MASK
 
 
 def plan_packs(sizes: Sequence[int], budget: int) -> list[list[int]]:

@@ -207,7 +207,7 @@ class _Run:
             self.scorer,
             self.masters,
             layout=self.layout,
-            budget=tokens_at_once(settings.tokens_at_once, self.device),
+            budget=tokens_at_once(settings.tokens_at_once, self.device, self.layout),
             device=self.device,
             dtype=torch.float64 if self.dtype == torch.float64 else torch.float32,
             reference=known or {},

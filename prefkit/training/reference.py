@@ -174,7 +174,7 @@ def score_other(plan: Plan, ranks: Ranks, progress: Progress) -> dict[bytes, Flo
         reference.source, adapter=reference.adapter, dtype=settings.dtype, device=settings.device
     ).model
     layout = choose_layout(model, longest=plan.longest)
-    budget = tokens_at_once(settings.tokens_at_once, model.device)
+    budget = tokens_at_once(settings.tokens_at_once, model.device, layout)
 
     def score(group: Sequence[Tree], model: Any = model) -> TokenLogps:
         with torch.no_grad():

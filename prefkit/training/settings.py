@@ -190,6 +190,8 @@ def _mixture_faults(settings: TrainSettings, chosen: list[Loss]) -> list[str]:
         whole = [loss.name for loss in chosen if not loss.needs_reference]
         if whole:
             faults.append(f"ld_alpha: {', '.join(whole)} takes the likelihood of a whole answer")
+    if settings.labels == "hard" and any(loss.reads_votes for loss in chosen):
+        faults.append("labels: hard has no meaning for a loss that reads the raw votes")
     if settings.divergence != "reverse_kl":
         closed = [x.name for x in chosen if x.needs_reference and not x.divergences]
         if closed:

@@ -316,6 +316,7 @@ def test_settings_refuse_what_cannot_work():
         ({"loss": {"sigmoid": 0.0}}, "not above 0"),
         ({"loss": {"sigmoid": 1.0, "nll": 0.2}, "ld_alpha": 0.5}, "ld_alpha: nll takes the like"),
         ({"loss": "kto", "divergence": "js"}, "kto has no other form"),
+        ({"loss": "votes", "labels": "hard"}, "reads the raw votes"),
         ({"loss": "simpo", "divergence": "js"}, "simpo compares with no reference"),
         ({"loss": "robust", "loss_params": {"epsilon": 0.6}}, "outside its range"),
         ({"patience": 2}, "patience needs evaluate_every"),

@@ -64,7 +64,7 @@ def adapter(smollm2, tmp_path_factory):
         for _ in range(24)
     ]
     settings = TrainSettings(
-        learning_rate=2e-3, epochs=2, batch_size=4, lora=LoraSettings(r=8), trackers=[]
+        learning_rate=2e-3, epochs=4, batch_size=4, lora=LoraSettings(r=8), trackers=[]
     )
     out = tmp_path_factory.mktemp("trained")
     return train(smollm2, to_table(examples, Example), settings, out=out).adapter

@@ -136,7 +136,8 @@ def check_against_naive(model, trees, layout):
     for (name, _), one, other in zip(model.named_parameters(), *pairs, strict=True):
         assert (one is None) == (other is None), name
         if one is not None:
-            assert relative(one, other) < 1e-5 or float(other.norm()) < 1e-5, name
+            # Recurrent layers in fp32 with more threads were seen 1.5e-5 apart.
+            assert relative(one, other) < 5e-5 or float(other.norm()) < 1e-5, name
 
 
 def test_a_window_no_shorter_than_the_longest_row_shares():

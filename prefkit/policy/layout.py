@@ -119,6 +119,8 @@ def _probe(
     name = causal.config.model_type
     try:
         together = _values(model, causal, trees, layout)
+    except torch.OutOfMemoryError:
+        raise  # a RuntimeError too, and no reason to feed more tokens
     except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError) as error:
         return f"{name} does not take a mask of its own ({error})"
     gap = float((apart - together).abs().mean())

@@ -23,7 +23,7 @@ from prefkit.policy.template import encode_tree
 from prefkit.training import LoraSettings, TrainSettings, train
 from prefkit.training.adapter import prepare_model
 from prefkit.training.card import vllm_rank
-from prefkit.training.loop import learning_rate
+from prefkit.training.optimiser import learning_rate
 
 
 def settings(**changes):

@@ -147,7 +147,8 @@ def _check_head(model: Any, causal: Any, tree: Tree, values: Tensor) -> None:
         return
     answer = tree.branches[0].ids
     ids = torch.from_numpy(np.concatenate([tree.prompt, answer]).astype(np.int64))
-    logits = model(input_ids=ids[None].to(values.device)).logits[0, -1 - len(answer) : -1]
+    given = model(input_ids=ids[None].to(values.device), use_cache=False)
+    logits = given.logits[0, -1 - len(answer) : -1]
     own = logits.float().log_softmax(-1).gather(1, ids[-len(answer) :, None].to(values.device))
     gap = float((own.squeeze(1) - values[-len(answer) :]).abs().mean())
     # Half precision rounds the model's own logits once more.

@@ -23,6 +23,7 @@ STAND_IN = "prefkit7stand0in"
 # Templates that write today's date would give other tokens tomorrow: another run, another key of
 # the reference store. This is the date that Llama 3's template itself falls back to.
 WRITTEN_DATE = date(2024, 7, 26)
+DATE_DIRECTIVES = ("%-d", "%-m", *(f"%{letter}" for letter in "aAbBcdjmpwxyYHIMSUWXzZ"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Renderer:
                     tools=json.loads(self.prompt.tools) if self.prompt.tools else None,
                     tokenize=False,
                     add_generation_prompt=generation,
-                    **{"strftime_now": WRITTEN_DATE.strftime, **self.arguments},
+                    **{**_written_date(self.tokenizer, self.prompt.tools), **self.arguments},
                 )
             )
         except (TemplateError, TypeError) as error:
@@ -123,6 +124,23 @@ class Renderer:
             "answered, so the answer's tokens cannot be told from the prompt's",
             hint="use a template whose text with the generation prompt begins the whole text",
         )
+
+
+def _written_date(tokenizer: Any, tools: str | None) -> dict[str, str]:
+    """The argument under which a template that asks for today's date gets ``WRITTEN_DATE``.
+
+    A macro of the template's own: transformers since 5.23 takes no function from the caller.
+    """
+    template = tokenizer.get_chat_template(tools=json.loads(tools) if tools else None)
+    if "strftime_now" not in template:
+        return {}
+    written = "format" + "".join(
+        f"|replace({directive!r}, {WRITTEN_DATE.strftime(directive)!r})"
+        for directive in DATE_DIRECTIVES
+    )
+    # "+" keeps a line break after it, which the template may begin with.
+    macro = f"{{% macro strftime_now(format) %}}{{{{ {written} }}}}{{% endmacro +%}}"
+    return {"chat_template": macro + template}
 
 
 def closing_text(tokenizer: Any) -> str:

@@ -166,13 +166,13 @@ def test_tools_are_asked_their_calls_scored_and_their_results_read():
 
 
 def test_a_date_in_a_template_is_the_same_tomorrow():
-    tokenizer = chat_tokenizer("chatml", sentencepiece=False)
-    dated = type(tokenizer)(
-        tokenizer_object=tokenizer.backend_tokenizer,
-        eos_token="<|im_end|>",
-        chat_template="{{ strftime_now('%d %b %Y') }} " + FAMILIES["chatml"][0],
+    dated = chat_tokenizer("chatml", sentencepiece=False)
+    dated.chat_template = (
+        "\n{% macro today() %}{{ strftime_now('%A, %-d %b %Y') }}{% endmacro %}{{ today() }} "
+        + FAMILIES["chatml"][0]
     )
-    assert dated.decode(encode_prompt(dated, user("hi"))).startswith("26 Jul 2024 ")
+    asked = dated.decode(encode_prompt(dated, user("hi")))
+    assert asked.startswith("\nFriday, 26 Jul 2024 <|im_start|>user")
 
 
 def test_an_answer_that_would_merge_with_the_prompt_keeps_the_prompts_tokens(tiny_model_dir):

@@ -1,4 +1,4 @@
-"""``prefkit train``: a preference file in, a LoRA adapter out."""
+"""``prefkit train``: data in, an adapter or a model out."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_com
 EXAMPLE = """\
 Example: prefkit train preferences.parquet --model smollm2 --out run1 --set epochs=1
 
-DATA is a file of preferences (JSONL, CSV, Parquet) or a Hub data set. Settings for --set, with
-their defaults, are in the train section of the prefkit.yaml that `prefkit init` writes; the
-common ones: beta, learning_rate, epochs, batch_size, lora.r, max_length, dtype.
+DATA is a file (JSONL, CSV, Parquet) or a Hub data set of the rows that the loss takes: pairs for
+sigmoid and most others, labelled answers for kto, demonstrations for sft, ranked answers for
+plackett_luce. `prefkit inspect DATA --as-trained MODEL` shows what would be trained. Settings for
+--set, with their defaults, are in the train section of the prefkit.yaml that `prefkit init`
+writes; the common ones: loss, method, beta, learning_rate, epochs, batch_size, lora.r, max_length.
 """
 
 
 @app.command(epilog=EXAMPLE)
 def train(
-    data: Annotated[str, typer.Argument(help="Preference file or Hub data set.")],
+    data: Annotated[str, typer.Argument(help="Training file or Hub data set.")],
     out: Annotated[Path, typer.Option(help="Folder for adapter/, metrics.jsonl, train.json.")],
     model: Annotated[
         str, typer.Option(help="smollm2, a Hub id (org/name), a folder or a .gguf file.")
@@ -38,9 +40,7 @@ def train(
     adapter: Annotated[
         Path | None, typer.Option(help="Adapter to train further; its rank stays.")
     ] = None,
-    heldout: Annotated[
-        str | None, typer.Option(help="Preferences kept apart, scored at the end.")
-    ] = None,
+    heldout: Annotated[str | None, typer.Option(help="Rows kept apart, scored at the end.")] = None,
     mapping: Annotated[list[str] | None, typer.Option("--map", help=MAP_HELP)] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE, for example beta=0.2.")
@@ -50,7 +50,7 @@ def train(
         bool, typer.Option("--json", help="One JSON object as the last line of stdout.")
     ] = False,
 ) -> None:
-    """Train a LoRA adapter with DPO on soft labels.
+    """Train a model: DPO on soft labels with a LoRA adapter, or as loss and method say.
 
     The same command again goes on after a kill, and does nothing where the run is finished.
     """

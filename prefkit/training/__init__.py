@@ -54,7 +54,7 @@ def train(
     require("torch", "train")
     require("peft", "train")
     from prefkit.policy.load import release_memory
-    from prefkit.training.loop import run
+    from prefkit.training.launch import run
 
     result = run(
         model,

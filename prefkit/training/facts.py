@@ -5,6 +5,7 @@ Arrays are numpy, fp32 or fp64, already copied from the device: nothing here wai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -76,6 +77,10 @@ class StepFacts:
     n_tokens_equivalent: int
     epoch: int = 1
     terms: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    def is_finite(self) -> bool:
+        """Whether the gradient and every row's loss are finite."""
+        return math.isfinite(self.grad_norm) and all(map(math.isfinite, self.rows.values))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,92 +21,14 @@ from prefkit.policy.layout import Layout
 from prefkit.policy.logp_store import Floats
 from prefkit.policy.logps import TokenLogps
 from prefkit.policy.trees import Tree
-from prefkit.training.facts import RowFacts
 from prefkit.training.masters import Masters
 from prefkit.training.objective import Objective, Scored, Totals
 from prefkit.training.packs import Pack, halved, make_pack, packs_of_ranks, size_of
 from prefkit.training.ranks import Ranks
 from prefkit.training.rows import Row
+from prefkit.training.tables import Table
 
 ScoreFunction = Callable[..., TokenLogps]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Table:
-    """What a pack came to, on the device.
-
-    share: (), its part of the step's loss; values: (rows,) losses; policy, reference: (rows, n)
-    sums; entropy: (), its sum over the scored tokens, or None; n_fed: tokens that went through
-    the model.
-    """
-
-    rows: tuple[Row, ...]
-    share: Tensor
-    values: Tensor
-    policy: Tensor
-    reference: Tensor | None
-    entropy: Tensor | None
-    n_fed: int
-
-    def to_host(self) -> HostTable:
-        """The same as numpy: the one wait for the device of a step that is logged."""
-        n_tokens = [[branch.n_scored for branch in row.tree.branches] for row in self.rows]
-        return HostTable(
-            ids=[row.id for row in self.rows],
-            p=[row.p for row in self.rows],
-            weight=[row.weight for row in self.rows],
-            n_tokens=n_tokens,
-            share=float(self.share),
-            values=self.values.cpu().numpy(),
-            policy=self.policy.cpu().numpy(),
-            reference=None if self.reference is None else self.reference.cpu().numpy(),
-            entropy=None if self.entropy is None else float(self.entropy),
-            n_fed=self.n_fed,
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class HostTable:
-    """A Table copied from the device; small enough to be sent between ranks."""
-
-    ids: list[str]
-    p: list[float]
-    weight: list[float]
-    n_tokens: list[list[int]]
-    share: float
-    values: Floats
-    policy: Floats
-    reference: Floats | None
-    entropy: float | None
-    n_fed: int
-
-
-def row_facts(tables: Sequence[HostTable], objective: Objective) -> RowFacts:
-    """The rows of several tables as the monitor reads them."""
-    width = max(table.policy.shape[1] for table in tables)
-
-    def joined(parts: Sequence[Floats]) -> Floats:
-        wide = [np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts]
-        return np.concatenate(wide)
-
-    counts = [row + [0] * (width - len(row)) for table in tables for row in table.n_tokens]
-    references = [table.reference for table in tables if table.reference is not None]
-    entropies = [table.entropy for table in tables if table.entropy is not None]
-    n_tokens = np.asarray(counts)
-    return RowFacts(
-        ids=[id_ for table in tables for id_ in table.ids],
-        target=objective.target,
-        p=np.asarray([p for table in tables for p in table.p]),
-        weight=np.asarray([w for table in tables for w in table.weight]),
-        values=np.concatenate([table.values for table in tables]),
-        policy=joined([table.policy for table in tables]),
-        reference=joined(references) if references else None,
-        n_tokens=n_tokens,
-        beta=objective.beta,
-        per_token=objective.per_token,
-        is_reward=objective.rewards,
-        entropy=sum(entropies) / max(1, int(n_tokens.sum())) if entropies else None,
-    )
 
 
 class Gradient:
@@ -208,18 +129,18 @@ class Gradient:
         chosen = [rows[i] for i in members]
         if upstream is None:
             tokens, scored = self._scored(self.make_pack(chosen))
-            root, values = self.objective.share(scored, totals)
-            share = root.detach()
+            parts, values = self.objective.parts(scored, totals)
+            root = parts.sum()
         else:
             with _drawing_from(upstream.draws.get(tuple(members)), self.device):
                 tokens, scored = self._scored(self._pack(chosen, upstream.reference))
             root = (scored.logps.policy * upstream.gradient[members]).sum()
             values = upstream.values[members]
-            share = upstream.share * (len(members) / len(rows))
+            parts = upstream.parts * (len(members) / len(rows))
         (root * (self.scale if counts else 0.0)).backward()
         return Table(
             rows=tuple(chosen),
-            share=share,
+            parts=parts.detach(),
             values=values.detach(),
             policy=scored.logps.policy.detach(),
             reference=scored.logps.reference,
@@ -252,19 +173,18 @@ class Gradient:
         sums = self._all_sums(rows, packs)
         leaf = sums.policy.requires_grad_(True)
         scored = self.objective.rescored(sums.pack, leaf, sums.wpo)
-        share, values = self.objective.share(scored, totals)
-        (gradient,) = torch.autograd.grad(share, leaf)
-        return _Upstream(gradient, share.detach(), values, sums.reference, sums.draws)
+        parts, values = self.objective.parts(scored, totals)
+        (gradient,) = torch.autograd.grad(parts.sum(), leaf)
+        return _Upstream(gradient, parts.detach(), values, sums.reference, sums.draws)
 
     @torch.no_grad()
-    def evaluate(self, rows: Sequence[Row]) -> tuple[float, Table]:
-        """The loss over ``rows`` (all ranks') as one step's, and their table; no gradient."""
+    def evaluate(self, rows: Sequence[Row]) -> Table:
+        """``rows`` (all ranks') as one step's table; no gradient."""
         sums = self._all_sums(rows, self.packs(rows), statistics=not self.objective.rewards)
         scored = self.objective.rescored(sums.pack, sums.policy, sums.wpo)
-        share, values = self.objective.share(scored, Totals.of(rows))
+        parts, values = self.objective.parts(scored, Totals.of(rows))
         reference = scored.logps.reference
-        table = Table(tuple(rows), share, values, sums.policy, reference, sums.entropy, 0)
-        return float(share), table
+        return Table(tuple(rows), parts, values, sums.policy, reference, sums.entropy, 0)
 
     @torch.no_grad()
     def _all_sums(
@@ -358,12 +278,12 @@ class _Sums:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Upstream:
-    """gradient: (rows, n), d(step's loss) / d(policy's sums). share: (), the step's loss. values:
-    (rows,) losses. reference: log-probs by key, or None. draws: so that the second pass has the
-    dropout of the first."""
+    """gradient: (rows, n), d(step's loss) / d(policy's sums). parts: (parts,), what the step's
+    loss is the sum of. values: (rows,) losses. reference: log-probs by key, or None. draws: so
+    that the second pass has the dropout of the first."""
 
     gradient: Tensor
-    share: Tensor
+    parts: Tensor
     values: Tensor
     reference: Mapping[bytes, Floats] | None
     draws: Mapping[tuple[int, ...], Tensor]

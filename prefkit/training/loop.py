@@ -13,168 +13,57 @@ import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from prefkit.core.errors import PrefkitError, TrainingError, WorkspaceError
-from prefkit.core.files import clear_leftovers, holding
-from prefkit.core.progress import Progress, silent
+from prefkit.core.progress import Progress
 from prefkit.core.rng import derive_seed
 from prefkit.policy.layout import choose_layout, plan_packs
-from prefkit.policy.load import Policy, load_policy
+from prefkit.policy.load import Policy
 from prefkit.policy.logp_store import Floats
 from prefkit.policy.logps import TokenLogps
 from prefkit.policy.parts import causal_model
-from prefkit.policy.resolve import ModelSource
-from prefkit.policy.rewards import load_reward_model
 from prefkit.policy.trees import Tree
 from prefkit.training import checkpoint
 from prefkit.training.adapter import prepare_model, reference_mode
 from prefkit.training.average import MovingAverage
 from prefkit.training.early_stop import standing
 from prefkit.training.export import leave
-from prefkit.training.facts import EvaluationFacts, SampledAnswers, StepFacts
-from prefkit.training.gradient import Gradient, HostTable, Table, row_facts
+from prefkit.training.facts import EvaluationFacts, SampledAnswers
+from prefkit.training.gradient import Gradient
 from prefkit.training.lineage import lineage
+from prefkit.training.logged import Pending, step_facts, stop_at
 from prefkit.training.masters import Masters
 from prefkit.training.methods import METHODS
 from prefkit.training.monitor import Monitor
-from prefkit.training.objective import Constraint
 from prefkit.training.optimiser import clip_, learning_rate, make_optimizer
 from prefkit.training.packs import size_of, tokens_at_once
-from prefkit.training.plan import Plan, make_plan
-from prefkit.training.ranks import Ranks, check_launch, join_ranks
-from prefkit.training.reference import score_missing, score_other, split_by_key
+from prefkit.training.plan import Plan
+from prefkit.training.ranks import Ranks
+from prefkit.training.reference import score_missing, split_by_key
 from prefkit.training.result import (
-    MANIFEST,
     TrainResult,
-    finished,
     make_result,
     write_manifest,
 )
-from prefkit.training.rows import Row
 from prefkit.training.run_report import write_run_report
 from prefkit.training.samples import sample_answers
-from prefkit.training.scorer import Scorer, checkpoint_activations, silence_dropout
-from prefkit.training.settings import TrainSettings
+from prefkit.training.scorer import Scorer, checkpoint_activations
 from prefkit.training.shards import gathered, put_back, shard
+from prefkit.training.tables import loss_parts, row_facts, to_host
 from prefkit.training.worst import write_worst
 
 # Where the scaling of fp16 gradients starts.
 FP16_SCALE = 2.0**16
+# It doubles each time so many steps were taken, up to where a sum of gradients still fits.
+FP16_GROWS_AFTER = 1000
+FP16_LARGEST_SCALE = 2.0**24
 # How far the first sigmoid loss may be from ln 2; in other precisions 5e-3.
 LN2_TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-6}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pending:
-    """A step whose numbers are still on the device."""
-
-    step: int
-    rows: list[Row]
-    tables: list[Table]
-    norm: Tensor
-    rate: float
-
-
-def run(
-    model: str | ModelSource | Policy,
-    data: Any,
-    settings: TrainSettings,
-    *,
-    out: Path,
-    start_adapter: Path | None,
-    heldout: Any,
-    constraints: Sequence[Constraint],
-    mapping: Mapping[str, str] | None,
-    overwrite: bool,
-    progress: Progress,
-) -> TrainResult:
-    """``prefkit.training.train`` with its heavy imports done."""
-    started = time.monotonic()
-    ranks = join_ranks(settings)
-    progress = progress if ranks.leads else silent
-    try:
-        check_launch(settings, ranks)
-        # What rank 0 downloads or converts, the others find done.
-        with ranks.leader_first():
-            plan = make_plan(
-                model,
-                data,
-                settings,
-                out=out,
-                start=start_adapter,
-                heldout=heldout,
-                constraints=constraints,
-                mapping=mapping,
-                progress=progress,
-            )
-        return _planned(plan, ranks, overwrite=overwrite, progress=progress, started=started)
-    except PrefkitError as error:
-        ranks.tell(error)
-        raise
-
-
-def _planned(
-    plan: Plan, ranks: Ranks, *, overwrite: bool, progress: Progress, started: float
-) -> TrainResult:
-    out, settings = plan.out, plan.settings
-    if len(set(ranks.gather(plan.run))) > 1:
-        raise TrainingError(
-            "the processes do not have the same model, data and settings",
-            hint="give all of them the same files and the same version of torch",
-        )
-    earlier = ranks.gather(finished(plan) if ranks.leads else None)[0]
-    if earlier is not None:
-        return earlier
-    if ranks.leads and not overwrite and (out / MANIFEST).exists():
-        raise WorkspaceError(
-            f"{out}: holds the result of another run (other data, model or settings)",
-            hint="choose another --out, or replace it with --overwrite",
-        )
-    busy = WorkspaceError(
-        f"{out}: another process is training into this folder",
-        hint="wait for it to end, or choose another --out",
-    )
-    with holding(out / ".lock", busy=busy) if ranks.leads else contextlib.nullcontext():
-        state = _prepared(plan, ranks, progress)
-        on_gpu = state.device.type == "cuda"
-        # Dropout draws from torch's global generators: fork them, the caller's stay as they are.
-        with torch.random.fork_rng(devices=[state.device] if on_gpu else []):
-            torch.manual_seed(derive_seed("dropout", settings.seed, ranks.rank))
-            try:
-                return state.go(started)
-            finally:
-                state.give_back()
-
-
-def _prepared(plan: Plan, ranks: Ranks, progress: Progress) -> _Run:
-    """The run over what earlier runs left in its folder."""
-    out = plan.out
-    if ranks.leads:
-        clear_leftovers(out)
-        checkpoint.clear_foreign(out, run=plan.run)
-        (out / MANIFEST).unlink(missing_ok=True)
-    ranks.wait()
-    known = score_other(plan, ranks, progress)
-    settings = plan.settings
-    load = load_reward_model if plan.objective.rewards else load_policy
-    policy = plan.loaded or load(
-        plan.source,
-        dtype=settings.dtype,
-        device=settings.device,
-        quantize=settings.method == "qlora",
-    )
-    silence_dropout(policy.model)
-    return _Run(plan, policy, known, ranks, progress)
-
-
-class _Run:
+class Run:
     """The state of one run: model, gradient, optimiser."""
 
     def __init__(
@@ -232,7 +121,7 @@ class _Run:
         with self._monitor(done) as monitor:
             if done == 0:
                 self._check_constraints()
-            waiting: list[_Pending] = []
+            waiting: list[Pending] = []
             self.clock = time.monotonic()
             for step in range(done, plan.total_steps):
                 waiting.append(self._step(step))
@@ -318,7 +207,7 @@ class _Run:
         )
         self.masters.zero()
 
-    def _step(self, step: int) -> _Pending:
+    def _step(self, step: int) -> Pending:
         """One optimiser step. It waits for the device only where it has to know a number: for
         fp16's scaling, the first pass of a loss that couples rows, and the ema reference."""
         settings = self.plan.settings
@@ -335,6 +224,8 @@ class _Run:
             # fp16 overflowed: the same step again with smaller numbers (Micikevicius et al. 2018,
             # arXiv 1710.03740, section 3.2); powers of two change no digit.
             self.gradient.scale /= 4
+        if self.dtype == torch.float16 and (step + 1) % FP16_GROWS_AFTER == 0:
+            self.gradient.scale = min(2 * self.gradient.scale, FP16_LARGEST_SCALE)
         rate = learning_rate(settings, step, self.plan.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -345,43 +236,16 @@ class _Run:
         self.masters.publish()
         if self.average is not None:
             self.average.update(self.masters)
-        return _Pending(step, rows, tables, norm, rate)
+        return Pending(step, rows, tables, norm, rate)
 
-    def _record(self, monitor: Monitor | None, waiting: list[_Pending]) -> None:
+    def _record(self, monitor: Monitor | None, waiting: list[Pending]) -> None:
         """Copy what waits from the device and log it; stop where it is not finite."""
-        copied = [self._copied(pending) for pending in waiting]
-        # Steps are only begun without waiting: how long they took is known once they are here.
-        seconds = (time.monotonic() - self.clock) / len(waiting)
-        for pending, parts in zip(waiting, copied, strict=True):
-            facts = self._facts(pending, parts, seconds)
-            if not math.isfinite(facts.grad_norm) or not np.isfinite(facts.rows.values).all():
-                _stop(pending.step, facts)
+        for facts in step_facts(waiting, self.plan, self.ranks, since=self.clock):
+            if not facts.is_finite():
+                stop_at(facts)
             if monitor is not None:
                 monitor.step(facts)
         waiting.clear()
-
-    def _copied(self, pending: _Pending) -> list[HostTable]:
-        """The step's tables, of all ranks."""
-        tables = [table.to_host() for table in pending.tables]
-        return [part for rank in self.ranks.gather(tables) for part in rank]
-
-    def _facts(self, pending: _Pending, parts: list[HostTable], seconds: float) -> StepFacts:
-        rows = row_facts(parts, self.plan.objective)
-        return StepFacts(
-            step=pending.step + 1,
-            total=self.plan.total_steps,
-            rows=rows,
-            loss=sum(part.share for part in parts) if parts else 0.0,
-            grad_norm=float(pending.norm),
-            learning_rate=pending.rate,
-            seconds=seconds,
-            n_tokens_fed=sum(part.n_fed for part in parts),
-            n_tokens_equivalent=sum(
-                tree.n_tokens + (len(tree.branches) - 1) * len(tree.prompt)
-                for tree in (row.tree for row in pending.rows)
-            ),
-            epoch=pending.step // self.plan.steps_per_epoch + 1,
-        )
 
     def _pauses(self, done: int) -> bool:
         """Whether something after step ``done`` needs all lines written."""
@@ -398,13 +262,15 @@ class _Run:
         started = time.monotonic()
         settings = self.plan.settings
         self.model.eval()
-        loss, table = self.gradient.evaluate(self.plan.heldout.rows)
+        table = self.gradient.evaluate(self.plan.heldout.rows)
         samples = None
         if settings.n_samples and (self.ranks.leads or self.ranks.sharded):
             samples = self._samples(done)
         now = None
         if monitor is not None:
-            rows = row_facts([table.to_host()], self.plan.objective)
+            tables, _ = to_host([table])
+            rows = row_facts(tables, self.plan.objective)
+            loss = sum(loss_parts(tables, self.plan.objective).values())
             seconds = time.monotonic() - started
             monitor.evaluation(EvaluationFacts(done, rows, loss, seconds, samples))
             now = standing(monitor.evaluations, patience=settings.patience)
@@ -519,15 +385,3 @@ class _Run:
             tolerance=LN2_TOLERANCE.get(self.dtype, 5e-3),
             progress=self.progress,
         )
-
-
-def _stop(step: int, facts: StepFacts) -> NoReturn:
-    rows = facts.rows
-    bad = [i for i, ok in zip(rows.ids, np.isfinite(rows.values), strict=True) if not ok]
-    what = "loss" if bad else "gradient"
-    ids = bad or list(rows.ids)
-    shown = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
-    raise TrainingError(
-        f"step {step + 1}: the {what} is not finite; rows: {shown}",
-        hint="lower learning_rate or set dtype to float32; if it is always the same row, drop it",
-    )

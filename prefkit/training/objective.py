@@ -9,6 +9,7 @@ step and covers all packs and ranks: however the rows are split, the sum of the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from prefkit.core.errors import ConfigError, TrainingError
 from prefkit.core.records import TrainRow
 from prefkit.policy.logps import TokenLogps
+from prefkit.policy.trees import Branch
 from prefkit.training.losses import Divergence, Logps, Loss, TargetKind, Targets, losses
 from prefkit.training.losses.modifiers import ld_dpo_sums, wpo_weights
 from prefkit.training.packs import Pack
@@ -38,7 +40,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a step's sums are divided by: Σ w, and Σ w·tokens of the first answer."""
+    """What a step's sums are divided by: Σ w, and Σ w·tokens of the likelier answers."""
 
     weight: float
     tokens: float
@@ -48,8 +50,14 @@ class Totals:
         """The totals of an optimiser step."""
         return cls(
             sum(row.weight for row in rows),
-            sum(row.weight * row.tree.branches[0].n_scored for row in rows),
+            sum(row.weight * _likelier(row).n_scored for row in rows),
         )
+
+
+def _likelier(row: Row) -> Branch:
+    """The answer whose likelihood a loss over tokens takes."""
+    first, *others = row.tree.branches
+    return others[0] if others and row.p < 0.5 else first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,29 +144,42 @@ class Objective:
             return values.new_zeros(len(pack.slot)).index_add(0, answer, values)
         return ld_dpo_sums(values, answer, pack.row_of, len(pack.rows), alpha=self.ld_alpha)
 
-    def share(self, scored: Scored, totals: Totals) -> tuple[Tensor, Tensor]:
-        """These rows' share of the step's loss (), and the loss of each row (rows,) for display."""
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """What the loss is the sum of: its terms, then its constraints; repeated names numbered."""
+        names = [term.loss.name for term in self.terms]
+        names += [_name_of(constraint) for constraint in self.constraints]
+        seen: Counter[str] = Counter()
+        unique: list[str] = []
+        for name in names:
+            seen[name] += 1
+            unique.append(f"{name}_{seen[name]}" if seen[name] > 1 else name)
+        return tuple(unique)
+
+    def parts(self, scored: Scored, totals: Totals) -> tuple[Tensor, Tensor]:
+        """These rows' share of the step's loss by part (parts,), whose sum is to be minimised, and
+        the loss of each row (rows,) for display."""
         weight = scored.weight if scored.wpo is None else scored.weight * scored.wpo
-        share = torch.zeros((), dtype=weight.dtype, device=weight.device)
+        parts: list[Tensor] = []
         shown = torch.zeros_like(weight)
-        tokens = scored.logps.n_tokens[:, 0].clamp(min=1)
+        tokens = _likelier_tokens(scored)
         for term in self.terms:
             values = term.loss.function(scored.logps, scored.targets, params=term.params)
             by_token = term.loss.per == "token"
             divisor = totals.tokens if by_token else totals.weight
-            share = share + term.weight * (values @ weight) / divisor
+            parts.append(term.weight * (values @ weight) / divisor)
             shown = shown + term.weight * (values / tokens if by_token else values).detach()
         for constraint in self.constraints:
             penalty = constraint(scored.logps, [row.source for row in scored.rows])
-            share = share + (penalty @ scored.weight) / totals.weight
+            parts.append((penalty @ scored.weight) / totals.weight)
             shown = shown + penalty.detach()
-        return share, shown
+        return torch.stack(parts), shown
 
     def check_constraints(self, scored: Scored) -> None:
         """Refuse a constraint of the wrong shape or without a gradient; called before step 1."""
         sources = [row.source for row in scored.rows]
         for constraint in self.constraints:
-            name = getattr(constraint, "__name__", type(constraint).__name__)
+            name = _name_of(constraint)
             penalty = constraint(scored.logps, sources)
             if not isinstance(penalty, Tensor) or penalty.shape != (len(sources),):
                 found = tuple(penalty.shape) if isinstance(penalty, Tensor) else type(penalty)
@@ -171,6 +192,18 @@ class Objective:
                     f"constraint {name} has no gradient, so it would change nothing",
                     hint="compute it from logps.policy without .detach(), .item() or numpy",
                 )
+
+
+def _likelier_tokens(scored: Scored) -> Tensor:
+    """(rows,): scored tokens of the answers that ``Totals.tokens`` counts, at least 1."""
+    tokens = scored.logps.n_tokens[:, 0]
+    if scored.logps.n_tokens.shape[1] > 1:
+        tokens = tokens.where(scored.targets.p >= 0.5, scored.logps.n_tokens[:, 1])
+    return tokens.clamp(min=1)
+
+
+def _name_of(constraint: Constraint) -> str:
+    return getattr(constraint, "__name__", type(constraint).__name__)
 
 
 def make_objective(settings: TrainSettings, constraints: Sequence[Constraint] = ()) -> Objective:

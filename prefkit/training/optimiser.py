@@ -32,12 +32,17 @@ def learning_rate(settings: TrainSettings, step: int, total: int) -> float:
 
 def make_optimizer(settings: TrainSettings, masters: Masters) -> torch.optim.Optimizer:
     """AdamW or SGD over the masters, in their fused form: one kernel, and no step where the
-    gradient is not finite."""
+    gradient is not finite. Matrices decay; norms and biases do not."""
     values = list(masters.values.values())
-    rate, decay = settings.learning_rate, settings.weight_decay
+    matrices = [value for value in values if value.ndim > 1]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": [value for value in values if value.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(values, lr=rate, weight_decay=decay, fused=True)
-    return torch.optim.AdamW(values, lr=rate, weight_decay=decay, fused=True)
+        return torch.optim.SGD(groups, lr=settings.learning_rate, fused=True)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
 
 
 def clip_(gradients: list[Tensor], most: float, ranks: Ranks) -> Tensor:

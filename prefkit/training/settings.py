@@ -68,7 +68,11 @@ class TrainSettings(AdapterSettings):
         description="How the learning rate falls after warm-up: linear, cosine, constant.",
     )
     warmup: float = Field(default=0.1, ge=0, lt=1, description="Part of all steps that warms up.")
-    weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay.")
+    weight_decay: float = Field(
+        default=0.0,
+        ge=0,
+        description="Decay of weights, not of norms and biases; decoupled under adamw.",
+    )
     max_grad_norm: float = Field(
         default=1.0, gt=0, description="Gradients are clipped to this norm."
     )

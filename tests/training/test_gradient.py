@@ -86,7 +86,7 @@ class Bench:
         )
         tables = gradient.collect(rows)
         flat = torch.cat([g.reshape(-1) for g in self.masters.gradients()]).clone()
-        loss = sum(float(table.share) for table in tables)
+        loss = sum(float(table.parts.sum()) for table in tables)
         return loss, flat, gradient
 
 

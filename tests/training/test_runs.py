@@ -18,6 +18,8 @@ from prefkit.policy.loaded import loaded_policy
 from prefkit.policy.logp_store import logp_keys
 from prefkit.training import TrainSettings, train
 from prefkit.training.gradient import Gradient
+from prefkit.training.masters import Masters
+from prefkit.training.optimiser import make_optimizer
 from prefkit.training.plan import make_plan, with_mismatches
 from prefkit.training.rows import encode_rows, read_rows
 
@@ -356,10 +358,10 @@ def test_a_model_in_memory_is_given_back_and_trains_again(model, pairs, tmp_path
 
 def test_a_step_lasts_until_its_numbers_are_here(model, pairs, tmp_path, monkeypatch):
     """On a GPU a step is begun in milliseconds and done much later: tokens/s count to the end."""
-    import prefkit.training.gradient as gradient
+    import prefkit.training.logged as logged
 
-    to_host = gradient.Table.to_host
-    monkeypatch.setattr(gradient.Table, "to_host", lambda t: time.sleep(0.2) or to_host(t))
+    to_host = logged.to_host
+    monkeypatch.setattr(logged, "to_host", lambda *given: time.sleep(0.4) or to_host(*given))
     plan = settings(batch_size=8, log_every=2, tokens_at_once=4000, max_steps=4)
     train(model, pairs, plan, out=tmp_path)
     assert all(line["seconds"] >= 0.2 for line in lines(tmp_path))
@@ -413,11 +415,11 @@ def test_a_log_prob_in_the_store_that_is_no_number_is_scored_again(model, pairs,
 def test_between_log_steps_nothing_is_read_from_the_device(model, pairs, tmp_path, monkeypatch):
     """With log_every=3 the tables of three steps are copied together; the lines are the same."""
     copies = []
-    import prefkit.training.gradient as gradient
+    import prefkit.training.logged as logged
 
-    to_host = gradient.Table.to_host
+    to_host = logged.to_host
     monkeypatch.setattr(
-        gradient.Table, "to_host", lambda table: copies.append(len(collected)) or to_host(table)
+        logged, "to_host", lambda *given: copies.append(len(collected)) or to_host(*given)
     )
     collected = []
     collect = Gradient.collect
@@ -426,7 +428,7 @@ def test_between_log_steps_nothing_is_read_from_the_device(model, pairs, tmp_pat
     )
     plan = settings(batch_size=8, log_every=3, tokens_at_once=4000)
     train(model, pairs, plan, out=tmp_path / "three")
-    assert set(copies) == {3, 6}
+    assert copies == [3, 6], "one copy for all that waits"
     monkeypatch.undo()
     train(model, pairs, plan.model_copy(update={"log_every": 1}), out=tmp_path / "one")
     for a, b in zip(lines(tmp_path / "three"), lines(tmp_path / "one"), strict=True):
@@ -450,3 +452,40 @@ def test_a_base_models_own_dropout_is_off(model, pairs, tmp_path):
         lines(tmp_path / "b")[0]["grad_norm"], rel=1e-5
     )
     assert found.last_loss == pytest.approx(plain.last_loss, rel=1e-5)
+
+
+def test_a_mixture_logs_its_parts_whose_sum_is_the_loss(model, pairs, tmp_path):
+    def calm(logps, rows):
+        return 0.1 * logps.policy[:, 0].exp()
+
+    plan = settings(loss={"sigmoid": 1.0, "nll": 0.2}, batch_size=8)
+    train(model, pairs, plan, out=tmp_path, constraints=[calm])
+    for line in lines(tmp_path):
+        parts = {name: value for name, value in line.items() if name.startswith("loss/")}
+        assert set(parts) == {"loss/sigmoid", "loss/nll", "loss/calm"}
+        assert sum(parts.values()) == pytest.approx(line["loss"], abs=1e-6)
+
+
+def test_sft_in_a_mixture_imitates_the_answer_that_won(model, pairs, tmp_path):
+    """Swapped, with p = 0 for 1, it is the same answer and the same divisor."""
+    won = [replace(pair, p=1.0) for pair in pairs[:8]]
+    lost = [replace(pair, chosen=pair.rejected, rejected=pair.chosen, p=0.0) for pair in won]
+    plan = settings(loss={"sigmoid": 1.0, "sft": 1.0}, batch_size=4, order="given")
+    for name, rows in (("lost", lost), ("won", won)):
+        train(model, rows, plan, out=tmp_path / name)
+    for a, b in zip(lines(tmp_path / "lost"), lines(tmp_path / "won"), strict=True):
+        assert a["loss/sft"] == pytest.approx(b["loss/sft"], rel=1e-5)
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
+
+
+def test_norms_and_biases_do_not_decay():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.LayerNorm(3))
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    masters = Masters(model)
+    for kind in ("adamw", "sgd"):
+        optimizer = make_optimizer(settings(optimizer=kind, weight_decay=0.1), masters)
+        masters.zero()
+        masters.offer()
+        optimizer.step()
+    changed = {name for name, value in model.named_parameters() if not value.equal(before[name])}
+    assert changed == {"0.weight"}

@@ -1,0 +1,120 @@
+"""How a run begins: ranks joined, a plan made, the folder taken; then the loop has it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prefkit.core.errors import PrefkitError, TrainingError, WorkspaceError
+from prefkit.core.files import clear_leftovers, holding
+from prefkit.core.progress import Progress, silent
+from prefkit.core.rng import derive_seed
+from prefkit.policy.load import Policy, load_policy
+from prefkit.policy.resolve import ModelSource
+from prefkit.policy.rewards import load_reward_model
+from prefkit.training import checkpoint
+from prefkit.training.loop import Run
+from prefkit.training.objective import Constraint
+from prefkit.training.plan import Plan, make_plan
+from prefkit.training.ranks import Ranks, check_launch, join_ranks
+from prefkit.training.reference import score_other
+from prefkit.training.result import MANIFEST, TrainResult, finished
+from prefkit.training.scorer import silence_dropout
+from prefkit.training.settings import TrainSettings
+
+
+def run(
+    model: str | ModelSource | Policy,
+    data: Any,
+    settings: TrainSettings,
+    *,
+    out: Path,
+    start_adapter: Path | None,
+    heldout: Any,
+    constraints: Sequence[Constraint],
+    mapping: Mapping[str, str] | None,
+    overwrite: bool,
+    progress: Progress,
+) -> TrainResult:
+    """``prefkit.training.train`` with its heavy imports done."""
+    started = time.monotonic()
+    ranks = join_ranks(settings)
+    progress = progress if ranks.leads else silent
+    try:
+        check_launch(settings, ranks)
+        # What rank 0 downloads or converts, the others find done.
+        with ranks.leader_first():
+            plan = make_plan(
+                model,
+                data,
+                settings,
+                out=out,
+                start=start_adapter,
+                heldout=heldout,
+                constraints=constraints,
+                mapping=mapping,
+                progress=progress,
+            )
+        return _planned(plan, ranks, overwrite=overwrite, progress=progress, started=started)
+    except PrefkitError as error:
+        ranks.tell(error)
+        raise
+
+
+def _planned(
+    plan: Plan, ranks: Ranks, *, overwrite: bool, progress: Progress, started: float
+) -> TrainResult:
+    out, settings = plan.out, plan.settings
+    if len(set(ranks.gather(plan.run))) > 1:
+        raise TrainingError(
+            "the processes do not have the same model, data and settings",
+            hint="give all of them the same files and the same version of torch",
+        )
+    earlier = ranks.gather(finished(plan) if ranks.leads else None)[0]
+    if earlier is not None:
+        return earlier
+    if ranks.leads and not overwrite and (out / MANIFEST).exists():
+        raise WorkspaceError(
+            f"{out}: holds the result of another run (other data, model or settings)",
+            hint="choose another --out, or replace it with --overwrite",
+        )
+    busy = WorkspaceError(
+        f"{out}: another process is training into this folder",
+        hint="wait for it to end, or choose another --out",
+    )
+    with holding(out / ".lock", busy=busy) if ranks.leads else contextlib.nullcontext():
+        state = _prepared(plan, ranks, progress)
+        on_gpu = state.device.type == "cuda"
+        # Dropout draws from torch's global generators: fork them, the caller's stay as they are.
+        with torch.random.fork_rng(devices=[state.device] if on_gpu else []):
+            torch.manual_seed(derive_seed("dropout", settings.seed, ranks.rank))
+            try:
+                return state.go(started)
+            finally:
+                state.give_back()
+
+
+def _prepared(plan: Plan, ranks: Ranks, progress: Progress) -> Run:
+    """The run over what earlier runs left in its folder."""
+    out = plan.out
+    if ranks.leads:
+        clear_leftovers(out)
+        checkpoint.clear_foreign(out, run=plan.run)
+        (out / MANIFEST).unlink(missing_ok=True)
+    ranks.wait()
+    known = score_other(plan, ranks, progress)
+    settings = plan.settings
+    load = load_reward_model if plan.objective.rewards else load_policy
+    policy = plan.loaded or load(
+        plan.source,
+        dtype=settings.dtype,
+        device=settings.device,
+        quantize=settings.method == "qlora",
+    )
+    silence_dropout(policy.model)
+    return Run(plan, policy, known, ranks, progress)

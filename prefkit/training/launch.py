@@ -24,7 +24,6 @@ from prefkit.training.plan import Plan, make_plan
 from prefkit.training.ranks import Ranks, check_launch, join_ranks
 from prefkit.training.reference import score_other
 from prefkit.training.result import MANIFEST, TrainResult, finished
-from prefkit.training.scorer import silence_dropout
 from prefkit.training.settings import TrainSettings
 
 
@@ -116,5 +115,4 @@ def _prepared(plan: Plan, ranks: Ranks, progress: Progress) -> Run:
         device=settings.device,
         quantize=settings.method == "qlora",
     )
-    silence_dropout(policy.model)
     return Run(plan, policy, known, ranks, progress)

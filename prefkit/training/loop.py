@@ -49,7 +49,12 @@ from prefkit.training.result import (
 )
 from prefkit.training.run_report import write_run_report
 from prefkit.training.samples import sample_answers
-from prefkit.training.scorer import Scorer, checkpoint_activations
+from prefkit.training.scorer import (
+    Borrowed,
+    Scorer,
+    checkpoint_activations,
+    silence_dropout,
+)
 from prefkit.training.shards import gathered, put_back, shard
 from prefkit.training.tables import loss_parts, row_facts, to_host
 from prefkit.training.worst import write_worst
@@ -77,6 +82,8 @@ class Run:
         settings = plan.settings
         self.plan, self.ranks, self.progress = plan, ranks, progress
         self.tokenizer = policy.tokenizer
+        self.borrowed = Borrowed(policy.model) if plan.loaded is not None else None
+        silence_dropout(policy.model)
         self.model = prepare_model(
             policy, settings, plan.start, derive_seed("adapter", settings.seed)
         )
@@ -138,11 +145,12 @@ class Run:
         return result
 
     def give_back(self) -> None:
-        """Take the adapter off a model that the caller has in memory, to whom it belongs."""
-        if self.plan.loaded is None or self.ranks.sharded:
+        """Leave a model that the caller has in memory as it was, but for what training is for."""
+        if self.borrowed is None or self.ranks.sharded:
             return
         if METHODS[self.plan.settings.method].kind == "layers":
             self.model.unload()
+        self.borrowed.give_back()
 
     def _set_reference(self) -> None:
         """Score what is not known yet of a reference that is the policy before training."""
@@ -365,7 +373,7 @@ class Run:
             plan.out,
             result.facts(),
             subtitle=f"{plan.source.spec}, {' + '.join(plan.settings.loss_weights)}",
-            first_loss=math.log(2) if result.ln2_gap is not None else None,
+            first_loss=plan.first_loss,
         )
 
     def _monitor(self, done: int) -> contextlib.AbstractContextManager[Monitor | None]:
@@ -373,7 +381,6 @@ class Run:
         plan = self.plan
         if not self.ranks.leads:
             return contextlib.nullcontext()
-        sigmoid = [term.loss.name for term in plan.objective.terms] == ["sigmoid"]
         return Monitor(
             plan.out,
             total=plan.total_steps,
@@ -381,7 +388,7 @@ class Run:
             done=done,
             trackers=plan.settings.trackers,
             config=plan.settings.model_dump(mode="json"),
-            first_loss=math.log(2) if sigmoid and plan.starts_at_reference else None,
+            first_loss=plan.first_loss,
             tolerance=LN2_TOLERANCE.get(self.dtype, 5e-3),
             progress=self.progress,
         )

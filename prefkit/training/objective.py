@@ -119,6 +119,15 @@ class Objective:
         """Whether rewards are means over tokens, as the first loss reads them."""
         return self.terms[0].loss.per_token
 
+    @property
+    def starts_at_ln2(self) -> bool:
+        """Whether the loss is ln 2 where policy and reference agree: sigmoid, and nothing else."""
+        term = self.terms[0]
+        plain = len(self.terms) == 1 and not self.wpo and not self.constraints
+        return (
+            plain and term.loss.name == "sigmoid" and (term.weight, term.params["margin"]) == (1, 0)
+        )
+
     def scored(self, pack: Pack, tokens: TokenLogps) -> Scored:
         """A pack's rows as the losses take them; tokens: what the policy says of its trees."""
         wpo = None
@@ -171,7 +180,7 @@ class Objective:
             shown = shown + term.weight * (values / tokens if by_token else values).detach()
         for constraint in self.constraints:
             penalty = constraint(scored.logps, [row.source for row in scored.rows])
-            parts.append((penalty @ scored.weight) / totals.weight)
+            parts.append((penalty.to(weight) @ scored.weight) / totals.weight)
             shown = shown + penalty.detach()
         return torch.stack(parts), shown
 

@@ -103,6 +103,11 @@ class Plan:
             return kind == "ema"
         return kind in ("start", "ema") or (kind == "base" and self.start is None)
 
+    @property
+    def first_loss(self) -> float | None:
+        """What the loss of the first step has to be; None where nothing says."""
+        return math.log(2) if self.objective.starts_at_ln2 and self.starts_at_reference else None
+
     def rows_of(self, step: int) -> list[Row]:
         """The rows of an optimiser step (from 0); an epoch's order is the seed's alone."""
         epoch, position = divmod(step, self.steps_per_epoch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -164,8 +163,7 @@ def make_result(
     fresh = lines[resumed_from or 0 :]
     spent = sum(line["seconds"] for line in fresh)
     tokens = sum(line["n_tokens_equivalent"] for line in fresh)
-    sigmoid = [term.loss.name for term in plan.objective.terms] == ["sigmoid"]
-    ln2 = sigmoid and plan.starts_at_reference
+    ln2 = plan.first_loss
     seen = [line.get("reward_accuracy") for line in lines[-plan.steps_per_epoch :]]
     known = [value for value in seen if value is not None]
     last = evaluations[-1] if evaluations else {}
@@ -182,7 +180,7 @@ def make_result(
         n_truncated=plan.rows.n_truncated,
         first_loss=lines[0]["loss"],
         last_loss=lines[-1]["loss"],
-        ln2_gap=abs(lines[0]["loss"] - math.log(2)) if ln2 else None,
+        ln2_gap=None if ln2 is None else abs(lines[0]["loss"] - ln2),
         reward_accuracy=sum(known) / len(known) if known else None,
         heldout_accuracy=last.get("reward_accuracy"),
         heldout_loss=last.get("loss"),

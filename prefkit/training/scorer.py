@@ -46,12 +46,45 @@ def silence_dropout(model: Any) -> None:
     With it policy and reference would differ at the start, and a step would depend on its packs.
     An adapter made afterwards keeps its own.
     """
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        # Attention layers of transformers hand theirs to the kernel as a number.
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0  # pyright: ignore[reportArgumentType]
+    for module, name, _ in _dropouts(model):
+        setattr(module, name, 0.0)
+
+
+def _dropouts(model: Any) -> list[tuple[nn.Module, str, float]]:
+    """Every rate of dropout in the model: module, attribute, value.
+
+    nn.Dropout's, and the numbers that transformers' layers hand to a kernel themselves
+    (attention_dropout, dropout, activation_dropout, resid_pdrop, layerdrop, …).
+    """
+    return [
+        (module, name, value)
+        for module in model.modules()
+        for name, value in list(vars(module).items())
+        if isinstance(value, float)
+        and ("drop" in name or (name == "p" and isinstance(module, nn.Dropout)))
+    ]
+
+
+class Borrowed:
+    """A model that a caller has in memory, and how it was before training."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.training = model.training
+        self.trainable = {name: p.requires_grad for name, p in model.named_parameters()}
+        self.dropouts = _dropouts(model)
+        self.checkpointed = getattr(model, "is_gradient_checkpointing", False)
+
+    def give_back(self) -> None:
+        """Set all but the weights as it was; an adapter has to be off by now."""
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(self.trainable.get(name, True))
+            parameter.grad = None
+        for module, name, value in self.dropouts:
+            setattr(module, name, value)
+        if not self.checkpointed and getattr(self.model, "is_gradient_checkpointing", False):
+            self.model.gradient_checkpointing_disable()
+        self.model.train(self.training)
 
 
 def checkpoint_activations(model: Any) -> None:

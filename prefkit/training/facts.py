@@ -101,7 +101,11 @@ class SampledAnswers:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EvaluationFacts:
-    """All held-out rows as the policy of ``step`` scores them; loss is their Σ w·v / Σ w."""
+    """All held-out rows as the policy of ``step`` scores them.
+
+    loss: the objective's L over them as one step: each term by its own divisor (rows or tokens),
+    with its weight in the mixture and WPO's, and the constraints.
+    """
 
     step: int
     rows: RowFacts

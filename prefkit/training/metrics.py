@@ -196,7 +196,7 @@ def sampled_kl(policy: Floats, reference: Floats, answer: Integers, n_answers: i
         return SampledKL(None, None, None, 0)
     gap = np.asarray(policy, np.float64) - np.asarray(reference, np.float64)
     whole = np.bincount(answer, weights=gap, minlength=n_answers)
-    # A token that the reference all but rules out overflows; the estimate is then not determined.
+    # r of a token that the policy all but rules out overflows; the estimate is then not determined.
     with np.errstate(over="ignore"):
         k3 = np.bincount(answer, weights=np.expm1(-gap) + gap, minlength=n_answers)
     error = float(whole.std(ddof=1)) / math.sqrt(n_answers) if n_answers > 1 else None

@@ -111,13 +111,18 @@ class Objective:
 
     @property
     def beta(self) -> float:
-        """What turns a log-ratio into a reward for display: the first beta there is, else 1."""
-        return next((t.params["beta"] for t in self.terms if "beta" in t.params), 1.0)
+        """What turns a log-ratio into a reward for display: the shown term's beta, else 1."""
+        return self._shown.params.get("beta", 1.0)
 
     @property
     def per_token(self) -> bool:
-        """Whether rewards are means over tokens, as the first loss reads them."""
-        return self.terms[0].loss.per_token
+        """Whether rewards are means over tokens, as the shown term reads them."""
+        return self._shown.loss.per_token
+
+    @property
+    def _shown(self) -> Term:
+        """The term whose rewards are shown: the first that has a beta, else the first."""
+        return next((term for term in self.terms if "beta" in term.params), self.terms[0])
 
     @property
     def starts_at_ln2(self) -> bool:

@@ -27,6 +27,8 @@ from prefkit.training.metrics import (
     sigmoid,
     step_line,
 )
+from prefkit.training.objective import make_objective
+from prefkit.training.settings import TrainSettings
 
 MARGINS = arrays(np.float64, 12, elements=st.floats(-20, 20))
 LABELS = arrays(np.float64, 12, elements=st.sampled_from([0.5, 0.6, 0.75, 0.9, 1.0]))
@@ -284,3 +286,15 @@ def test_a_held_out_table_carries_its_bins_and_its_kl():
     assert sum(n for n, _, _ in line["bins"]) == 3
     assert line["bins"][0][1] == pytest.approx(float(sigmoid(np.array(-3.0))))
     json.dumps(line, allow_nan=False)
+
+
+def test_rewards_of_orpo_are_the_means_that_its_odds_are_made_of():
+    """100 chosen tokens at −1 nat, 10 rejected ones at −2: ORPO prefers chosen, the sums do not."""
+    objective = make_objective(TrainSettings(loss="orpo"))
+    rows = RowFacts(
+        ["long"], "pair", np.array([1.0]), np.ones(1), np.zeros(1), np.array([[-100.0, -20.0]]),
+        None, np.array([[100, 10]]), objective.beta, per_token=objective.per_token,
+    )  # fmt: skip
+    found = row_metrics(rows)
+    assert found["reward_accuracy"] == 1
+    assert found["reward_margin"] == pytest.approx(0.1)

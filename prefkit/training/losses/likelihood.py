@@ -35,6 +35,7 @@ def sft(logps: Logps, targets: Targets, *, params: Mapping[str, float]) -> Tenso
 
 @register_loss(
     "nll",
+    per_token=True,
     paper="Pang et al. 2024 (iterative RPO), arXiv 2404.19733",
     equation="the NLL term: −log π(winner) / |winner|",
     also=("demonstration", "ranking"),

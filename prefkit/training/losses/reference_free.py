@@ -66,6 +66,7 @@ def cpo(logps: Logps, targets: Targets, *, params: Mapping[str, float]) -> Tenso
 
 @register_loss(
     "orpo",
+    per_token=True,
     paper="Hong et al. 2024, arXiv 2403.07691",
     equation="6 and 7",
     soft="cross-entropy with p; the NLL term is that of an answer drawn from p",

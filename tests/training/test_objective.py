@@ -1,0 +1,23 @@
+"""Which rows an objective takes, and which of its terms says what a reward is."""
+
+import pytest
+
+from prefkit.training import TrainSettings
+from prefkit.training.objective import make_objective
+
+
+@pytest.mark.parametrize(
+    ("loss", "beta", "per_token"),
+    [
+        ({"nll": 0.2, "sigmoid_norm": 1.0}, 5.0, True),
+        ({"sigmoid_norm": 1.0, "nll": 0.2}, 5.0, True),
+        ({"nll": 0.2, "sigmoid": 1.0}, 0.1, False),
+        ({"simpo": 1.0, "sigmoid": 1.0}, 2.0, True),
+        ("nll", 1.0, True),
+        ("orpo", 0.1, True),
+        ("cpo", 0.1, False),  # it contrasts sums
+    ],
+)
+def test_a_reward_is_beta_and_sum_or_mean_of_one_and_the_same_term(loss, beta, per_token):
+    objective = make_objective(TrainSettings(loss=loss))
+    assert (objective.beta, objective.per_token) == (beta, per_token)

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -135,12 +135,17 @@ def file_digest(path: Path) -> str:
 _TEMPORARY = re.compile(r"\.tmp-(\d+)(?:-journal|-earlier)?$")
 
 
-def clear_leftovers(folder: Path) -> None:
+def clear_leftovers(folder: Path, *, names: Iterable[str] | None = None) -> None:
     """Remove the temporary files and folders that a killed run left in ``folder`` and below.
 
-    Those of another process that is at work stay: it is about to rename them.
+    names: those of these names, in ``folder`` itself, only. Those of another process that is at
+    work stay: it is about to rename them.
     """
-    for leftover in list(folder.rglob("*.tmp-*")):
+    if names is None:
+        found = list(folder.rglob("*.tmp-*"))
+    else:
+        found = [path for name in names for path in folder.glob(f"{name}.tmp-*")]
+    for leftover in found:
         written = _TEMPORARY.search(leftover.name)
         if not written:
             continue

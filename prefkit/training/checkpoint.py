@@ -10,7 +10,7 @@ the random state of the others, which have a small file each.
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +91,7 @@ def save(out: Path, step: int, state: State, *, run: str, ranks: Ranks) -> None:
     tensors = state.tensors() if ranks.leads or ranks.sharded else {}
     write_tensors(path, tensors | _random_state(state.device), {"run": run, "step": str(step)})
     ranks.wait()
-    for older in path.parent.glob(f"step-????????{part}.safetensors"):
+    for older in _of_run(out, run, part):
         if older.name < path.name:
             older.unlink(missing_ok=True)
 
@@ -138,8 +138,14 @@ def _steps(out: Path, run: str, part: str) -> dict[int, Path]:
 
 
 def _of_run(out: Path, run: str, part: str = "*") -> list[Path]:
+    return [path for path, of in ours(out, part).items() if of == run]
+
+
+def ours(out: Path, part: str = "*") -> dict[Path, str]:
+    """The readable checkpoints in ``out`` with the run that wrote each; another tool's say none."""
     found = (out / FOLDER).glob(f"step-????????{part}.safetensors")
-    return [path for path in found if (read_notes(path) or {}).get("run") == run]
+    runs = {path: (read_notes(path) or {}).get("run") for path in found}
+    return {path: run for path, run in runs.items() if run is not None}
 
 
 def restore(checkpoint: Checkpoint, state: State) -> None:
@@ -169,14 +175,17 @@ def _random_state(device: torch.device) -> dict[str, Tensor]:
 
 def clear_foreign(out: Path, *, run: str) -> None:
     """Remove the checkpoints of other runs: metrics.jsonl is about to be this one's."""
-    for path in (out / FOLDER).glob("step-*.safetensors"):
-        if (read_notes(path) or {}).get("run") != run:
+    for path, of in ours(out).items():
+        if of != run:
             path.unlink(missing_ok=True)
 
 
 def clear(out: Path) -> None:
-    """Remove what only an unfinished run needs."""
-    shutil.rmtree(out / FOLDER, ignore_errors=True)
+    """Remove what only an unfinished run needs; what another tool keeps in the folder stays."""
+    for path in ours(out):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (out / FOLDER).rmdir()
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: dict[str, str]) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+# TensorBoard takes every file with "tfevents" in its name for one of a run; the end is our own.
+EVENTS = "events.out.tfevents.{}.prefkit"
 _POLYNOMIAL = 0x82F63B78  # CRC-32C (Castagnoli), reflected
 _VERSION = b"brain.Event:2"
 
@@ -27,8 +29,7 @@ class EventFile:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         started = time.time()
-        # TensorBoard takes every file with "tfevents" in its name for one of a run.
-        self.path = folder / f"events.out.tfevents.{started:.6f}.prefkit"
+        self.path = folder / EVENTS.format(f"{started:.6f}")
         self._file = open(self.path, "xb")  # noqa: SIM115 closed by close()
         self._append(_double(1, started) + _bytes(3, _VERSION))
 

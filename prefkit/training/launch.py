@@ -11,15 +11,15 @@ from typing import Any
 import torch
 
 from prefkit.core.errors import PrefkitError, TrainingError, WorkspaceError
-from prefkit.core.files import clear_leftovers, holding
+from prefkit.core.files import holding
 from prefkit.core.progress import Progress, silent
 from prefkit.core.rng import derive_seed
 from prefkit.policy.load import Policy, load_policy
 from prefkit.policy.resolve import ModelSource
 from prefkit.policy.rewards import load_reward_model
-from prefkit.training import checkpoint
 from prefkit.training.loop import Run
 from prefkit.training.objective import Constraint
+from prefkit.training.out_folder import check_out, clear_unfinished
 from prefkit.training.plan import Plan, make_plan
 from prefkit.training.ranks import Ranks, check_launch, join_ranks
 from prefkit.training.reference import score_other
@@ -46,6 +46,9 @@ def run(
     progress = progress if ranks.leads else silent
     try:
         check_launch(settings, ranks)
+        if ranks.leads:
+            named = _named(model)
+            check_out(out, settings, [*named, data, heldout, start_adapter, settings.reference])
         # What rank 0 downloads or converts, the others find done.
         with ranks.leader_first():
             plan = make_plan(
@@ -63,6 +66,14 @@ def run(
     except PrefkitError as error:
         ranks.tell(error)
         raise
+
+
+def _named(model: str | ModelSource | Policy) -> list[str | Path]:
+    """Where the model's files may be."""
+    if isinstance(model, str):
+        return [model]
+    source = model.source if isinstance(model, Policy) else model
+    return [source.spec, source.path]
 
 
 def _planned(
@@ -102,9 +113,7 @@ def _prepared(plan: Plan, ranks: Ranks, progress: Progress) -> Run:
     """The run over what earlier runs left in its folder."""
     out = plan.out
     if ranks.leads:
-        clear_leftovers(out)
-        checkpoint.clear_foreign(out, run=plan.run)
-        (out / MANIFEST).unlink(missing_ok=True)
+        clear_unfinished(out, run=plan.run)
     ranks.wait()
     known = score_other(plan, ranks, progress)
     settings = plan.settings

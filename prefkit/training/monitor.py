@@ -30,6 +30,8 @@ from prefkit.training.trackers import TrackedRun, Tracker, open_trackers
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 ROWS, SAMPLES = "rows.jsonl", "samples.jsonl"
 FILES = (METRICS, EVALUATIONS, ROWS, SAMPLES)
+# Says that what is logged in a folder is a run's own, to be replaced by the next (out_folder.py).
+MARK = ".prefkit-train"
 # What a tracker draws against the step need not be drawn itself.
 UNTRACKED = frozenset({"step", "bins", "alarms"})
 SPEED_STEPS = 10
@@ -62,6 +64,7 @@ class Monitor:
         progress: Progress = silent,
     ) -> None:
         self._out, self._total, self._progress = out, total, progress
+        write_text(out / MARK, "")
         kept = {name: kept_lines(out / name, done) for name in FILES}
         self.lines: list[dict[str, Any]] = kept[METRICS]
         self.evaluations: list[dict[str, Any]] = kept[EVALUATIONS]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any, Protocol
 
 from prefkit.core.errors import ConfigError, require
 from prefkit.core.registry import did_you_mean
-from prefkit.training.event_file import EventFile
+from prefkit.training.event_file import EVENTS, EventFile
 
 EXTRA = "trackers"
 PROJECT = "prefkit"
@@ -79,12 +78,14 @@ def check_trackers(names: Sequence[str]) -> None:
 class TensorBoardTracker:
     """Writes OUT/tensorboard: ``tensorboard --logdir OUT`` shows it. Needs no package.
 
-    After a kill the folder is written anew from what was kept, so no step is in it twice.
+    After a kill its file is written anew from what was kept, so no step is there twice; what other
+    tools log in the folder stays.
     """
 
     def __init__(self, run: TrackedRun) -> None:
         folder = run.out / "tensorboard"
-        shutil.rmtree(folder, ignore_errors=True)
+        for earlier in folder.glob(EVENTS.format("*")):
+            earlier.unlink()
         self._file = EventFile(folder)
         for step, values in run.kept:
             self.log(step, values)

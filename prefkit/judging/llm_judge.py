@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from prefkit.core.records import Choice, Comparison, Message, Prompt, Sampling, Vote
 from prefkit.engines import Request, sample, source_for
 from prefkit.judging.raters import RaterContext, register_rater
-from prefkit.judging.votes import Judged, machine_vote
+from prefkit.judging.votes import Judged, machine_name, machine_vote
 from prefkit.policy.resolve import ModelSource
 
 UNPARSEABLE = "the judge's reply is not A, B or tie"
@@ -74,6 +74,7 @@ class LlmJudge:
             for c in comparisons
         ]
         replies = self._replies([prompt for pair in asked for prompt in pair], source)
+        name = machine_name("llm", source.spec)
         votes: list[Vote] = []
         failed: Counter[str] = Counter()
         for comparison, (a_first, b_first) in zip(comparisons, asked, strict=True):
@@ -81,9 +82,7 @@ class LlmJudge:
             if texts[0] is None or texts[1] is None:
                 failed[NO_REPLY] += 1
                 continue
-            vote = judge_vote(
-                comparison, f"llm:{settings.model}", texts[0], texts[1], identity=identity
-            )
+            vote = judge_vote(comparison, name, texts[0], texts[1], identity=identity)
             if vote is None:
                 failed[UNPARSEABLE] += 1
             else:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from prefkit.core.errors import DataError, ModelError
 from prefkit.core.records import Choice, Comparison, Completion, Prompt, Vote
 from prefkit.judging.raters import RaterContext, register_rater
-from prefkit.judging.votes import Judged, machine_vote
+from prefkit.judging.votes import Judged, machine_name, machine_vote
 from prefkit.policy.resolve import resolve_model
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class RewardRater:
             device=settings.engine.device,
             trained=True,
         )
-        name = f"reward:{settings.adapter or settings.model}"
+        name = machine_name("reward", settings.adapter or settings.model)
         identity = {"model": policy.digest}
         rewards = self._rewards(policy, comparisons)
         del policy

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
-from prefkit.core.ids import canonical_json
+from prefkit.core.ids import canonical_json, content_id
 from prefkit.core.records import Choice, Comparison, RaterKind, Vote
+from prefkit.policy.resolve import DEFAULT_MODEL
 
 _NAMESPACE = uuid.UUID("6f0c4d9e-2f5b-5d53-9d5c-5a2f6a3e9b11")
 
@@ -22,6 +25,20 @@ class Judged:
 
     votes: list[Vote]
     failed: dict[str, int]
+
+
+def machine_name(kind: str, model: str) -> str:
+    """The name of a rater that is a model: its kind, and the model without paths of this machine.
+
+    Votes travel with data and into model cards, so a folder or file is named by its last part. The
+    digest of its place tells it from its namesakes; one trained anew in that place keeps its name,
+    by which its new votes replace the old ones.
+    """
+    path = Path(os.path.expanduser(model))
+    if model == DEFAULT_MODEL or not (path.exists() or path.is_absolute()):
+        return f"{kind}:{model}"
+    place = path.resolve()
+    return f"{kind}:{place.name}-{content_id(str(place))[:8]}"
 
 
 def machine_vote(

@@ -71,12 +71,16 @@ def public_texts(folder: Path) -> dict[str, str]:
 
 
 def _paths(value: Any) -> Iterator[str]:
-    """Absolute paths among the texts of a JSON value."""
+    """Paths of this machine among the texts of a JSON value, the names in its objects too: whole
+    texts, and what follows the kind in a rater's name (reward:/home/ann/adapter)."""
     if isinstance(value, str):
-        if Path(value).is_absolute() and len(Path(value).parts) > 1:
-            yield value
+        for text in (value, value.partition(":")[2]):
+            local = text.startswith(("/", "~/")) and not text.startswith("//")
+            if local and len(Path(text).parts) > 1:
+                yield text
     elif isinstance(value, dict):
-        for below in value.values():
+        for name, below in value.items():
+            yield from _paths(name)
             yield from _paths(below)
     elif isinstance(value, list):
         for below in value:
@@ -94,8 +98,12 @@ def _files(folder: Path) -> list[Path]:
         )
     if (folder / FACTS).is_file():
         read_json(folder / FACTS)
-    files = [p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")]
-    return sorted(files)
+    return sorted(p for p in folder.rglob("*") if p.is_file() and not _is_hidden(p, folder))
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    """Whether it is, or lies in, what starts with a dot: .git, .cache, .ipynb_checkpoints."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _refused(repo: str, error: Any) -> EnvironmentFault:

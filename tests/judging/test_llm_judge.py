@@ -95,6 +95,7 @@ def test_replies_come_through_an_engine(word, n_votes, tiny_model_dir, tmp_path)
     )
     judged = judge(comparisons, settings, journal=tmp_path)
     assert {vote.choice for vote in judged.votes} == ({"tie"} if n_votes else set())
+    assert not [vote for vote in judged.votes if str(tiny_model_dir.parent) in vote.rater]
     assert len(judged.votes) == n_votes
     assert sum(judged.failed.values()) == 4 - n_votes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ from prefkit.core.records import Comparison, Completion, Message, Part, Prompt, 
 from prefkit.formats.tables import read_records, write_records
 from prefkit.judging import JudgeSettings, judge
 from prefkit.judging.reward_rater import NOT_FINITE, TOO_LONG, UNREADABLE, reward_vote
+from prefkit.judging.votes import machine_name
 from prefkit.policy.template import Exchange
 from prefkit.store import VoteStore
 from prefkit.training import TrainSettings, train
@@ -183,10 +185,26 @@ def test_the_store_takes_the_votes_once_and_a_retrained_model_replaces_them(
         assert [store.add_votes(votes) for votes in (one, same, other)] == [5, 0, 5]
         stored = {vote.id: vote for vote in store.votes()}
     assert stored[one[0].id].p_a == one[0].p_a
-    assert stored[one[0].id].rater == f"reward:{trained['lora']}"
+    assert stored[one[0].id].rater == machine_name("reward", str(trained["lora"]))
     beliefs = {p.comparison_id: p.p_a for p in aggregate(made, one)}
     for vote in one:
         assert (beliefs[vote.comparison_id] > 0.5) is (vote.choice == "a")
+
+
+def test_a_rater_is_named_by_its_model_and_no_path_of_this_machine(tmp_path, monkeypatch):
+    """However its place is written; a namesake elsewhere is another rater."""
+    for name in ("ann/adapter", "bob/adapter", "ann/smollm2"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "ann")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    absolute, home = str(tmp_path / "ann" / "adapter"), "~/ann/adapter"
+    named = {machine_name("reward", path) for path in ("adapter", "./adapter", absolute, home)}
+    assert len(named) == 1
+    assert re.fullmatch(r"reward:adapter-[0-9a-f]{8}", *named)
+    assert machine_name("reward", str(tmp_path / "bob" / "adapter")) not in named
+    assert machine_name("llm", "/models/big").startswith("llm:big-")  # as a server may call it
+    assert machine_name("llm", "org/model@main") == "llm:org/model@main"
+    assert machine_name("llm", "smollm2") == "llm:smollm2"
 
 
 def test_a_language_model_is_no_judge_of_this_kind(tiny_model_dir):

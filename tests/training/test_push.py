@@ -58,6 +58,34 @@ def test_an_adapter_arrives_whole_in_one_commit_without_local_paths(hub, tiny_mo
     assert str(tiny_model_dir) in (folder / "adapter_config.json").read_text()  # here it stays
 
 
+def test_paths_in_names_and_below_the_home_stay_here_and_addresses_do_not_change(
+    tiny_model_dir, tmp_path
+):
+    """A rater's name holds its path in older data; names of JSON objects are texts too."""
+    folder, _ = trained_folder(tiny_model_dir, "lora", tmp_path)
+    facts = json.loads((folder / "prefkit.json").read_text())
+    facts["data"] = {"judges": ["reward:/home/ann/run/adapter"], "sources": {"/srv/ann/q.jsonl": 3}}
+    facts["settings"] |= {"reference": "~/ann/ref", "page": "https://example.org/ann/x"}
+    (folder / "prefkit.json").write_text(json.dumps(facts))
+    (folder / "README.md").write_text("machines: `reward:/home/ann/run/adapter`")
+    texts = public_texts(folder)
+    public = json.loads(texts["prefkit.json"])
+    assert public["data"] == {"judges": ["reward:adapter"], "sources": {"q.jsonl": 3}}
+    assert public["settings"]["reference"] == "ref"
+    assert public["settings"]["page"] == "https://example.org/ann/x"
+    assert texts["README.md"] == "machines: `reward:adapter`"
+
+
+def test_what_lies_in_hidden_folders_is_not_uploaded(hub, tiny_model_dir, tmp_path):
+    folder, _ = trained_folder(tiny_model_dir, "lora", tmp_path)
+    names = {path.name for path in folder.iterdir()}
+    for name in (".git/config", ".cache/huggingface/x.metadata", "notes/.ipynb_checkpoints/a.py"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("token")
+    assert push(hub, folder, "me/first").returncode == 0
+    assert {name.removeprefix("me/first/") for name in hub.files} == names
+
+
 def test_a_token_without_rights_is_explained(hub, tiny_model_dir, tmp_path):
     folder, _ = trained_folder(tiny_model_dir, "lora", tmp_path)
     done = push(hub, folder, "me/first", token="hf_stranger")

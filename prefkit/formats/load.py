@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from prefkit.core.errors import DataError
-from prefkit.core.records import Example, Prompt
+from prefkit.core.records import Example, Messages, Prompt
 from prefkit.formats.comparisons import load_comparisons
 from prefkit.formats.detect import Detected, detect
 from prefkit.formats.hub import is_hub_id, load_hub
@@ -292,15 +292,21 @@ def first_faults(faults: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def asks_nothing(prompt: Messages) -> bool:
+    """Whether a prompt has no turn, or only blank text."""
+    return all(
+        part.kind == "text" and not (part.text or "").strip()
+        for message in prompt
+        for part in message.parts
+    )
+
+
 def build_example(
     sides: Sides, row: Mapping[str, Any], rows: Rows, index: int
 ) -> tuple[Example, bool]:
     if not sides.chosen or not sides.rejected:
         raise ValueError(f"{'chosen' if not sides.chosen else 'rejected'} has no messages")
-    if not any(message.parts for message in sides.prompt) or (
-        not any(message.text.strip() for message in sides.prompt)
-        and all(part.kind == "text" for message in sides.prompt for part in message.parts)
-    ):
+    if asks_nothing(sides.prompt):
         raise Unusable("empty prompt")
     tags = tags_value(row.get("tags"))
     prompt = Prompt.make(sides.prompt, tools=sides.tools, source=Path(rows.source).name, tags=tags)

@@ -17,7 +17,14 @@ from prefkit.core.ids import content_id
 from prefkit.core.records import Example, Messages, Prompt, TrainRow
 from prefkit.formats.detect import detect
 from prefkit.formats.layouts import LAYOUTS, Sides, Unusable
-from prefkit.formats.load import INFINITY, build_example, own_table, read_each, rows_of
+from prefkit.formats.load import (
+    INFINITY,
+    asks_nothing,
+    build_example,
+    own_table,
+    read_each,
+    rows_of,
+)
 from prefkit.formats.rows import Rows
 from prefkit.formats.schema import from_table
 from prefkit.formats.train_layouts import TRAIN_LAYOUTS, Answers
@@ -113,7 +120,7 @@ def _row(
     read: Answers, values: Mapping[str, Any], target: str, source: str
 ) -> tuple[TrainRow, bool]:
     """The row of one reading, and whether its two sides were swapped (raw pairs with p < 0.5)."""
-    if read.prompt and not any(message.parts for message in read.prompt):
+    if not read.raw and asks_nothing(read.prompt):
         raise Unusable("empty prompt")
     tags = tags_value(values.get("tags"))
     prompt = Prompt.make(read.prompt, tools=read.tools, source=Path(source).name, tags=tags)
@@ -122,9 +129,7 @@ def _row(
     margin = number_value(values.get("margin"), "margin", low=-INFINITY, high=INFINITY)
     completions = read.completions
     if target != "pair":
-        if p is not None:
-            raise ValueError(f"p is {p:g}, and rows of this layout ({target}) take none")
-        p = read.p
+        p = read.p if p is None else _desirable(p, read.p, target)
     flipped = p is not None and p < 0.5 and target == "pair"
     if flipped:
         completions, p = completions[::-1], 1.0 - cast(float, p)
@@ -138,6 +143,18 @@ def _row(
         1.0 if weight is None else weight,
         margin,
     ), flipped
+
+
+def _desirable(p: float, label: float, target: str) -> float:
+    """P(the answer is desirable), which may not contradict its label."""
+    if target != "unpaired":
+        raise ValueError(f"p is {p:g}, and rows of this layout ({target}) take none")
+    if (p - 0.5) * (label - 0.5) < 0:
+        raise ValueError(
+            f"label is {'true' if label else 'false'} and p is {p:g}; p is the probability that "
+            "the answer is desirable"
+        )
+    return p
 
 
 def row_id(

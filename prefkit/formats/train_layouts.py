@@ -30,8 +30,8 @@ from prefkit.formats.values import (
 class Answers:
     """One row, read: the prompt (no messages for raw text) and its answers, best first.
 
-    p: 1 or 0 for an unpaired answer that is desirable or not. n_tied: answers left out because
-    another has the same rank.
+    raw: text for no chat template, whose prompt is in the answers. p: 1 or 0 for an unpaired answer
+    that is desirable or not. n_tied: answers left out because another has the same rank.
     """
 
     prompt: Messages
@@ -39,6 +39,7 @@ class Answers:
     tools: str | None = None
     p: float = 1.0
     n_tied: int = 0
+    raw: bool = False
 
 
 TRAIN_LAYOUTS: Registry[Layout] = Registry("layout", "prefkit.train_layouts")
@@ -91,7 +92,7 @@ def read_unpaired(row: Mapping[str, Any]) -> Answers:
 def read_unpaired_dialogue(row: Mapping[str, Any]) -> Answers:
     """The last turn is the answer, all before it the prompt."""
     turns = messages_value(row["messages"], "messages")
-    if turns[-1].role != "assistant":
+    if not turns or turns[-1].role != "assistant":
         raise ValueError("messages does not end in an assistant message")
     return Answers(turns[:-1], (turns[-1:],), _tools(row), _label(row))
 
@@ -161,7 +162,7 @@ def read_dialogue(row: Mapping[str, Any]) -> Answers:
 )
 def read_text(row: Mapping[str, Any]) -> Answers:
     """Raw text, for no chat template."""
-    return Answers((), (_raw(row, "text"),))
+    return Answers((), (_raw(row, "text"),), raw=True)
 
 
 @train_layout(
@@ -174,7 +175,7 @@ def read_text(row: Mapping[str, Any]) -> Answers:
 )
 def read_raw_pair(row: Mapping[str, Any]) -> Answers:
     """Two texts; the tokens with which both begin are their prompt, found when they are encoded."""
-    return Answers((), (_raw(row, "chosen"), _raw(row, "rejected")))
+    return Answers((), (_raw(row, "chosen"), _raw(row, "rejected")), raw=True)
 
 
 def _asked(row: Mapping[str, Any]) -> Messages:

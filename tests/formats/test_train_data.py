@@ -168,7 +168,11 @@ def test_equal_ranks_keep_the_first_and_are_counted():
         ("unpaired", {"label": 0.5}, "label is 0.5"),
         ("unpaired", {"completion": None}, "completion is missing"),
         ("unpaired", {"prompt": None}, "prompt is missing"),
-        ("unpaired", {"p": 0.7}, "take none"),
+        ("unpaired", {"p": 0.3}, "label is true and p is 0.3"),
+        ("unpaired", {"p": 1.3}, "p is 1.3"),
+        ("prompt_completion", {"p": 0.7}, "take none"),
+        ("ranking", {"p": 0.7}, "take none"),
+        ("unpaired_dialogue", {"messages": []}, "does not end in an assistant message"),
         ("unpaired_dialogue", {"messages": [user("q")]}, "does not end in an assistant message"),
         ("ranking", {"completions": ["a", 3]}, "completions[1] is 3"),
         ("ranking", {"completions": None}, "completions is no list"),
@@ -236,3 +240,31 @@ def test_real_kto_rows_are_read_with_both_labels():
     assert read.layout == "unpaired_dialogue"
     assert {row.p for row in read.rows} == {0.0, 1.0}
     assert read.n_read == len(read.rows) + len(read.unusable)
+
+
+def test_a_label_may_have_its_probability_beside_it():
+    good, bad = ROWS["unpaired"][0], ROWS["unpaired"][0] | {"label": False}
+    rows = [good | {"p": 0.8}, good | {"p": None}, bad | {"p": 0.3}, bad | {"p": 0.5}]
+    assert [row.p for row in read_train_data(rows).rows] == [0.8, 1.0, 0.3, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("unpaired", {"prompt": ""}),
+        ("unpaired", {"prompt": []}),
+        ("unpaired", {"prompt": [user(" ")]}),
+        ("prompt_completion", {"prompt": "\n"}),
+        ("prompt_completion", {"prompt": []}),
+        ("ranking", {"prompt": []}),
+        ("unpaired_dialogue", {"messages": [bot("Hi")]}),
+        ("dialogue", {"messages": [bot("Hi"), user("q"), bot("a")]}),
+    ],
+)
+def test_an_answer_to_nothing_is_counted_and_is_not_taken_for_raw_text(name, change):
+    """A prompt without messages means raw text, which goes through no chat template."""
+    rows = [ROWS[name][0]] * 9 + [ROWS[name][0] | change]
+    read = read_train_data(rows)
+    assert read.unusable == (("list: row 10", "empty prompt"),)
+    assert len(read.rows) == 9
+    assert all(row.prompt.messages for row in read.rows)

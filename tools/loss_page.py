@@ -21,7 +21,8 @@ stands for a label drawn from it: the loss is the mean p·ℓ(first wins) + (1 �
 With p = 1 every loss is its paper's but for the departures named below.
 
 - **Answers**: *pair* (chosen, rejected), *unpaired* (one answer, p = P(desirable)), *ranking* (best
-  first, lists of unequal length), *demonstration* (one answer).
+  first, lists of unequal length), *demonstration* (one answer). Of several the data decide; pairs
+  become what a loss takes, with their p ([data](data.md)).
 - **Reference**: whether log-probs of a reference model are needed.
 - **f-div.**: whether `divergence` (reverse_kl, forward_kl, js, alpha) changes it. The partition
   function of other divergences cancels only in a difference of two answers.

@@ -35,12 +35,18 @@ def inspect_as_trained(
     from prefkit.core.errors import require
 
     require("transformers", "train")
+    from prefkit.core.files import read_json
+    from prefkit.policy.context import context_of
     from prefkit.policy.load import load_tokenizer
     from prefkit.policy.resolve import resolve_model
     from prefkit.training.inspection import inspect_rows, pieces
 
     read = _read(data, where)
-    tokenizer = load_tokenizer(resolve_model(model))
+    source = resolve_model(model)
+    tokenizer = load_tokenizer(source)
+    context = context_of(read_json(source.path / "config.json"))
+    # As training does; a method with virtual tokens has that many fewer.
+    max_length = min(max_length, context or max_length)
     found = inspect_rows(
         tokenizer, read.rows, max_length=max_length, overlong=overlong, dropped=read.dropped
     )
@@ -49,7 +55,7 @@ def inspect_as_trained(
     if as_json:
         print_json(_json(data, model, read, found, rendered, max_length, overlong))
         return
-    for block in _screen(model, read, found):
+    for block in _screen(model, read, found, max_length):
         stdout.print(block)
     for row, prompt, answers in rendered:
         stdout.print(_row_text(row, prompt, answers))
@@ -82,6 +88,8 @@ def _json(
         "n_read": read.read.n_read,
         "n_rows": len(found.rows.rows),
         "dropped": found.rows.dropped,
+        "left_out": {"tied": read.read.n_tied} if read.read.n_tied else {},
+        "n_flipped": read.read.n_flipped,
         "n_truncated": found.rows.n_truncated,
         "findings": {kind: list(ids) for kind, ids in found.findings.items()},
         "p": dict(found.p),
@@ -101,7 +109,7 @@ def _json(
     }
 
 
-def _screen(model: str, read: ReadRows, found: Inspection) -> list[Any]:
+def _screen(model: str, read: ReadRows, found: Inspection, max_length: int) -> list[Any]:
     from prefkit.training.inspection import FINDINGS
 
     rows = found.rows
@@ -111,7 +119,9 @@ def _screen(model: str, read: ReadRows, found: Inspection) -> list[Any]:
         ("rows read", read.read.n_read),
         ("rows to train on", len(rows.rows)),
         ("dropped", lost),
-        ("truncated", rows.n_truncated),
+        ("truncated", f"{rows.n_truncated}, to {max_length} tokens"),
+        *([("answers left out", f"{read.read.n_tied} tied")] if read.read.n_tied else []),
+        *([("sides swapped", f"{read.read.n_flipped} (p < 0.5)")] if read.read.n_flipped else []),
         *((f"median tokens, {name}", f"{n:g}") for name, n in found.tokens.items()),
         *_length_facts(found),
     ]

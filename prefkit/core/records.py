@@ -322,10 +322,12 @@ class TrainRow:
     """What a trainer sees: a prompt, its completions and what is known of them.
 
     target "pair": completions = (chosen, rejected), p = P(first wins). "unpaired": one
-    completion, p = 1 desirable or 0. "ranking": best first. "demonstration": one completion,
-    p = 1. A prompt without messages: the completions are raw text, for no chat template. votes,
-    evidence: JSON as in Example. arguments: what the chat template is given besides messages and
-    tools. place: where the row was read ("pairs.jsonl:17"), "" where it was not.
+    completion, p = P(it is desirable). "ranking": best first. "demonstration": one completion.
+    Both have p = 1, or that of the pair they were made of. A prompt without messages: the
+    completions are raw text, for no chat template. votes, evidence: JSON as in Example. arguments:
+    what the chat template is given besides messages and tools. place: where the row was read
+    ("pairs.jsonl:17"), "" where it was not. pair: the id of the pair whose one answer this is, ""
+    where it is none.
     """
 
     id: str
@@ -339,6 +341,7 @@ class TrainRow:
     evidence: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     place: str = ""
+    pair: str = ""
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -73,7 +73,10 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """The terms and modifiers of a run; pure functions of what is scored."""
+    """The terms and modifiers of a run; pure functions of what is scored.
+
+    chosen: the kind of rows it is used on, None for the first of ``targets``.
+    """
 
     terms: tuple[Term, ...]
     divergence: Divergence = "reverse_kl"
@@ -81,13 +84,28 @@ class Objective:
     ld_alpha: float | None = None
     wpo: bool = False
     constraints: tuple[Constraint, ...] = field(default=())
+    chosen: TargetKind | None = None
+
+    @property
+    def targets(self) -> tuple[TargetKind, ...]:
+        """The kinds of rows that all its losses take, the first loss's own before others."""
+        first, *others = (term.loss.targets for term in self.terms)
+        return tuple(kind for kind in first if all(kind in other for other in others))
 
     @property
     def target(self) -> TargetKind:
-        """The kind of rows it takes: the first loss's own, or one that all of them take."""
-        shared = set.intersection(*({t.loss.target, *t.loss.also} for t in self.terms))
-        own = self.terms[0].loss.target
-        return own if own in shared else sorted(shared)[0]
+        """The kind of rows it takes."""
+        return self.chosen or self.targets[0]
+
+    def taking(self, target: TargetKind) -> Objective:
+        """The same on rows of kind ``target``; ConfigError where modifiers do not fit them."""
+        if target != "pair" and (self.wpo or self.ld_alpha is not None):
+            raise ConfigError(
+                f"wpo and ld_alpha are defined on pairs; {self.terms[0].loss.name} takes "
+                f"{target} rows",
+                hint="leave them out",
+            )
+        return replace(self, chosen=target)
 
     @property
     def rewards(self) -> bool:
@@ -239,12 +257,7 @@ def make_objective(settings: TrainSettings, constraints: Sequence[Constraint] = 
         settings.wpo,
         tuple(constraints),
     )
-    if objective.target != "pair" and (settings.wpo or settings.ld_alpha is not None):
-        raise ConfigError(
-            f"wpo and ld_alpha are defined on pairs; {terms[0].loss.name} takes "
-            f"{objective.target} rows",
-            hint="leave them out",
-        )
+    objective.taking(objective.target)
     if objective.rewards and constraints:
         raise ConfigError(
             f"{terms[0].loss.name}: constraints read log-probs, and a reward model has none",

@@ -7,10 +7,10 @@ same digest means the same result, so a finished run is not done again and a kil
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,17 @@ from prefkit.core.ids import content_id
 from prefkit.core.progress import Progress
 from prefkit.core.records import TrainRow
 from prefkit.core.rng import derive_rng
+from prefkit.policy.context import context_of
 from prefkit.policy.load import Policy, adapter_digest, load_tokenizer, pick_device, pick_dtype
 from prefkit.policy.logp_store import LogpStore
 from prefkit.policy.parts import is_reward_model
 from prefkit.policy.resolve import ModelSource, resolve_model
-from prefkit.policy.trees import Branch, Tree
+from prefkit.policy.trees import Tree
 from prefkit.training.constraints import constraint_digest
+from prefkit.training.conversion import Target
 from prefkit.training.lineage import data_facts
 from prefkit.training.methods import METHODS
+from prefkit.training.mismatch import with_mismatches
 from prefkit.training.objective import Constraint, Objective, make_objective
 from prefkit.training.reference import ReferenceModel, find_reference
 from prefkit.training.rows import Row, Rows, encode_rows, read_rows
@@ -43,7 +46,11 @@ WITHOUT_EFFECT = {"checkpoint_every", "log_every", "trackers", "reference_store"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The inputs of a run, checked."""
+    """The inputs of a run, checked.
+
+    n_flipped: pairs whose sides reading swapped, because p < 0.5. left_out: reason → answers that
+    are not trained on though their row is. n_shared_prompts: held-out prompts that are trained on.
+    """
 
     source: ModelSource
     settings: TrainSettings
@@ -57,6 +64,9 @@ class Plan:
     loaded: Policy | None
     run: str
     out: Path
+    n_flipped: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict[str, int])
+    n_shared_prompts: int = 0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -142,10 +152,11 @@ def make_plan(
 
     Raises DataError for faulty or missing rows, ModelError and ConfigError as their parts do.
     """
-    objective = make_objective(settings, constraints)
+    asked = make_objective(settings, constraints)
     pick_device(settings.device)
     check_trackers(settings.trackers)
-    training, dropped, held, held_dropped = _read(data, heldout, settings, objective, mapping)
+    given = _read(data, heldout, settings, asked, mapping)
+    objective = asked.taking(given.target)
     start_digest = None if start is None else adapter_digest(start)
     loaded = model if isinstance(model, Policy) else None
     if loaded is not None:
@@ -156,22 +167,11 @@ def make_plan(
         source = model.source if isinstance(model, Policy) else model
     tokenizer = loaded.tokenizer if loaded else load_tokenizer(source)
     limit = _longest(source, loaded, settings)
-    rows = _encoded(tokenizer, training, objective, settings, limit, dropped)
-    held_rows = _encoded(tokenizer, held, objective, settings, limit, held_dropped)
-    if not rows.rows:
-        counts = ", ".join(f"{n} {reason}" for reason, n in rows.dropped.items())
-        raise DataError(
-            f"there is nothing to train on: all {len(training)} rows were dropped ({counts})",
-            hint="identical answers teach nothing; overlong rows need a larger max_length",
-        )
-    if settings.evaluate_every and not held_rows.rows:
-        counts = (
-            ", ".join(f"{n} {reason}" for reason, n in held_rows.dropped.items()) or "none given"
-        )
-        raise ConfigError(
-            f"evaluate_every needs held-out rows and there are none ({counts})",
-            hint="give --heldout FILE or set heldout_share, 0.1 say",
-        )
+    rows = _encoded(tokenizer, given.training, objective, settings, limit, given.dropped)
+    held = _encoded(
+        tokenizer, given.held, objective, settings, limit, given.held_dropped, lenders=rows.rows
+    )
+    _check_rows(rows, held, settings, split=heldout is None)
     reference = None
     if objective.needs_reference:
         reference = find_reference(settings.reference, source, start, tokenizer, progress=progress)
@@ -180,12 +180,12 @@ def make_plan(
         settings=settings,
         objective=objective,
         rows=rows,
-        heldout=held_rows,
+        heldout=held,
         start=start,
         start_digest=start_digest,
         reference=reference,
         data_facts={
-            **data_facts(training),
+            **data_facts([row.source for row in rows.rows]),
             "digest": rows.digest(),
             "dropped": rows.dropped,
             "n_truncated": rows.n_truncated,
@@ -193,8 +193,24 @@ def make_plan(
         loaded=loaded,
         run="",
         out=out,
+        n_flipped=given.n_flipped,
+        left_out=Counter(given.left_out) + Counter(rows.left_out) + Counter(held.left_out),
+        n_shared_prompts=len(_prompts(rows) & _prompts(held)),
     )
     return replace(plan, run=_run_digest(plan))
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What was read. dropped, held_dropped, left_out: reason → what reading itself left out."""
+
+    target: Target
+    training: Sequence[TrainRow]
+    held: Sequence[TrainRow]
+    dropped: Mapping[str, int]
+    held_dropped: Mapping[str, int]
+    left_out: Mapping[str, int]
+    n_flipped: int
 
 
 def _read(
@@ -203,19 +219,59 @@ def _read(
     settings: TrainSettings,
     objective: Objective,
     mapping: Mapping[str, str] | None,
-) -> tuple[Sequence[TrainRow], Mapping[str, int], Sequence[TrainRow], Mapping[str, int]]:
-    """The rows to train on and those held out, each with what reading dropped."""
-    read = read_rows(data, objective.target, mapping=mapping)
+) -> _Given:
+    """The rows to train on and those held out, as one of the kinds that the objective takes."""
+    read = read_rows(data, objective.targets, mapping=mapping)
+    target = read.target or objective.target
     if not read.rows:
         counts = ", ".join(f"{n} {reason}" for reason, n in read.dropped.items()) or "it is empty"
         raise DataError(
             f"there is nothing to train on: the data has no rows ({counts})", hint="check the file"
         )
     if heldout is not None:
-        read_held = read_rows(heldout, objective.target, mapping=mapping)
-        return read.rows, read.dropped, read_held.rows, read_held.dropped
-    training, held = split_by_prompt(read.rows, settings.heldout_share, settings.seed)
-    return training, read.dropped, held, {}
+        apart = read_rows(heldout, target, mapping=mapping)
+        training, held, held_dropped = read.rows, apart.rows, apart.dropped
+        files = (read.read, apart.read)
+    else:
+        training, held = split_by_prompt(read.rows, settings.heldout_share, settings.seed)
+        held_dropped, files = {}, (read.read,)
+    return _Given(
+        target,
+        training,
+        held,
+        read.dropped,
+        held_dropped,
+        Counter(tied=sum(file.n_tied for file in files)),
+        sum(file.n_flipped for file in files),
+    )
+
+
+def _check_rows(rows: Rows, held: Rows, settings: TrainSettings, *, split: bool) -> None:
+    """Refuse a run without rows to train on, or without those it asks to be measured on."""
+    if not rows.rows:
+        raise DataError(
+            f"there is nothing to train on: all {sum(rows.dropped.values())} rows were dropped "
+            f"({_counts(rows)})",
+            hint="identical answers teach nothing; overlong rows need a larger max_length",
+        )
+    wanted = [name for name in ("evaluate_every", "n_samples") if getattr(settings, name)]
+    if wanted and not held.rows:
+        lone = split and settings.heldout_share and not held.dropped
+        why = "all rows are on one prompt" if lone else _counts(held) or "none given"
+        raise ConfigError(
+            f"{wanted[0]} needs held-out rows and there are none ({why})",
+            hint="give --heldout FILE"
+            if lone
+            else "give --heldout FILE or set heldout_share, 0.1 say",
+        )
+
+
+def _counts(rows: Rows) -> str:
+    return ", ".join(f"{n} {reason}" for reason, n in rows.dropped.items())
+
+
+def _prompts(rows: Rows) -> set[str]:
+    return {row.source.prompt.id for row in rows.rows}
 
 
 def _check_kind(loaded: Policy, objective: Objective) -> None:
@@ -235,6 +291,7 @@ def _encoded(
     settings: TrainSettings,
     limit: int,
     dropped: Mapping[str, int],
+    lenders: Sequence[Row] = (),
 ) -> Rows:
     hard = [term.loss for term in objective.terms if term.loss.hard]
     if hard and settings.labels == "soft":
@@ -255,38 +312,8 @@ def _encoded(
         dropped=dropped,
     )
     if objective.needs_mismatch and encoded.rows:
-        return with_mismatches(encoded, limit)
+        return with_mismatches(encoded, limit, lenders=lenders)
     return encoded
-
-
-def with_mismatches(rows: Rows, limit: int) -> Rows:
-    """Every row with an answer to another prompt as second branch, cut to ``limit`` tokens with its
-    own prompt: what KTO estimates its z0 from (arXiv 2402.01306, section 4.1).
-
-    The answers to a prompt are lent to the next one. Who lends to whom depends on the rows alone,
-    so the reference log-probs can be kept.
-    """
-    answers: dict[bytes, list[int]] = {}
-    for i in sorted(range(len(rows.rows)), key=lambda i: rows.rows[i].id):
-        answers.setdefault(rows.rows[i].tree.prompt.tobytes(), []).append(i)
-    if len(answers) == 1:
-        raise DataError(
-            "one prompt is not enough: the loss compares each answer with one to another prompt",
-            hint="give rows of at least two prompts, or choose a paired loss",
-        )
-    prompts = sorted(answers)
-    mixed = list(rows.rows)
-    for prompt, before in zip(prompts, [prompts[-1], *prompts[:-1]], strict=True):
-        for i, lender in zip(answers[prompt], cycle(answers[before]), strict=False):
-            lent = rows.rows[lender].tree.branches[0]
-            mixed[i] = replace(mixed[i], tree=_lend(mixed[i].tree, lent, limit))
-    return replace(rows, rows=tuple(mixed))
-
-
-def _lend(tree: Tree, answer: Branch, limit: int) -> Tree:
-    room = max(1, limit - len(tree.prompt))
-    cut = Branch(answer.ids[:room], answer.scored[:room])
-    return Tree(tree.prompt, (tree.branches[0], cut))
 
 
 def _run_digest(plan: Plan) -> str:
@@ -315,10 +342,8 @@ def _sources(plan: Plan) -> list[object]:
 def _longest(source: ModelSource, loaded: Policy | None, settings: TrainSettings) -> int:
     """``max_length``, or what the model's own context leaves where that is shorter."""
     config = loaded.model.config.to_dict() if loaded else read_json(source.path / "config.json")
-    config |= config.get("text_config") or {}
-    # GPT-2 has its own name for it.
-    limit = config.get("max_position_embeddings", config.get("n_positions"))
-    if not isinstance(limit, int):
+    limit = context_of(config)
+    if limit is None:
         return settings.max_length
     virtual = METHODS[settings.method].kind == "virtual"
     return min(settings.max_length, limit - (settings.n_virtual_tokens if virtual else 0))

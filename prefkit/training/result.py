@@ -24,10 +24,13 @@ class TrainResult:
     folder: OUT/adapter or OUT/model; digest names its weights. first_loss, last_loss: of the first
     and last step. ln2_gap: |first loss − ln 2| of a sigmoid run that starts at its reference, else
     None. reward_accuracy: over the last epoch, as trained on; heldout_accuracy, heldout_loss: of
-    the held-out rows at the last evaluation; None without such rows. dropped, heldout_dropped:
-    reason → rows, of the data and of those held out. alarms: what was told on the
-    way. resumed_from: the step a killed run went on from, else None. seconds: of this process.
-    tokens_per_second: as if every answer had fed its own prompt.
+    the held-out rows at the last evaluation; None without such rows. n_rows, n_heldout: rows of the
+    data that are trained on and measured; n_trained: the rows of an epoch's steps, more where each
+    answer of a pair is one. dropped, heldout_dropped: reason → rows, of the data and of those held
+    out. left_out: reason → answers not used though their row is; n_flipped: pairs whose sides were
+    swapped, p < 0.5; both of all that was read. n_shared_prompts: held-out prompts trained on too.
+    alarms: what was told on the way. resumed_from: the step a killed run went on from, else None.
+    seconds: of this process. tokens_per_second: as if every answer had fed its own prompt.
     """
 
     folder: Path
@@ -38,7 +41,10 @@ class TrainResult:
     layout: str
     steps: int
     n_rows: int
+    n_trained: int
+    n_flipped: int
     dropped: dict[str, int]
+    left_out: dict[str, int]
     n_truncated: int
     first_loss: float
     last_loss: float
@@ -48,6 +54,7 @@ class TrainResult:
     heldout_loss: float | None
     n_heldout: int
     heldout_dropped: dict[str, int]
+    n_shared_prompts: int
     best_step: int | None
     alarms: tuple[str, ...]
     tokens_per_second: float | None
@@ -61,13 +68,17 @@ class TrainResult:
 
     def facts(self) -> dict[str, str]:
         """What a person wants to know, by name: for the terminal and the report."""
-        dropped, held = (
+        dropped, held, left_out = (
             ", ".join(f"{n} {reason}" for reason, n in counts.items()) or "none"
-            for counts in (self.dropped, self.heldout_dropped)
+            for counts in (self.dropped, self.heldout_dropped, self.left_out)
         )
+        single = f" as {self.n_trained} single answers" if self.n_trained != self.n_rows else ""
         ln2 = f"; ln 2 ± {self.ln2_gap:.1e}" if self.ln2_gap is not None else ""
         facts = {
-            "rows": f"{self.n_rows} trained on; dropped: {dropped}; truncated: {self.n_truncated}",
+            "rows": f"{self.n_rows} trained on{single}; dropped: {dropped}; "
+            f"truncated: {self.n_truncated}",
+            "answers left out": left_out if self.left_out else None,
+            "sides swapped": f"{self.n_flipped} (p < 0.5)" if self.n_flipped else None,
             "reference": self.reference,
             "rows in memory": self.layout,
             "steps": str(self.steps),
@@ -76,6 +87,8 @@ class TrainResult:
         }
         if self.heldout_dropped:
             facts["held-out rows"] = f"{self.n_heldout} kept; dropped: {held}"
+        if self.n_shared_prompts:
+            facts["held-out prompts"] = f"{self.n_shared_prompts} are trained on too"
         if self.n_heldout:
             where = f"{self.n_heldout} held-out rows"
             facts["held-out accuracy"] = _part(self.heldout_accuracy, where)
@@ -175,8 +188,11 @@ def make_result(
         reference=plan.reference.describe() if plan.reference else None,
         layout=f"{layout.kind}: {layout.reason}",
         steps=len(lines),
-        n_rows=len(plan.rows.rows),
+        n_rows=plan.rows.n_kept,
+        n_trained=len(plan.rows.rows),
+        n_flipped=plan.n_flipped,
         dropped=plan.rows.dropped,
+        left_out=dict(plan.left_out),
         n_truncated=plan.rows.n_truncated,
         first_loss=lines[0]["loss"],
         last_loss=lines[-1]["loss"],
@@ -184,8 +200,9 @@ def make_result(
         reward_accuracy=sum(known) / len(known) if known else None,
         heldout_accuracy=last.get("reward_accuracy"),
         heldout_loss=last.get("loss"),
-        n_heldout=len(plan.heldout.rows),
+        n_heldout=plan.heldout.n_kept,
         heldout_dropped=plan.heldout.dropped,
+        n_shared_prompts=plan.n_shared_prompts,
         best_step=best_step,
         alarms=tuple(str(alarm) for alarm in monitor.alarms),
         tokens_per_second=tokens / spent if spent else None,

@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from prefkit.core.errors import DataError
 from prefkit.core.ids import canonical_json
 from prefkit.core.records import Comparison, Messages, Prompt, TrainRow
 from prefkit.formats.load import first_faults
-from prefkit.formats.train import TrainData, read_train_data, row_id
+from prefkit.formats.train import TrainData, read_train_data
 from prefkit.policy.template import (
     Exchange,
     Truncation,
@@ -26,10 +27,10 @@ from prefkit.policy.template import (
     head_length,
     truncate,
 )
-from prefkit.policy.trees import Tree
+from prefkit.policy.trees import Branch, Tree
+from prefkit.training.conversion import Target, as_target, certain, target_for, undesirable, units
+from prefkit.training.split import with_own_prompt
 from prefkit.training.votes import RowVote, read_votes
-
-Target = Literal["pair", "unpaired", "ranking", "demonstration"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,14 +57,21 @@ class Row:
 class Rows:
     """The rows to train on.
 
-    dropped: reason → number of rows; dropped_ids: reason → their ids, but for rows that reading
-    left out. n_truncated: rows that were cut.
+    dropped: reason → number of rows of the data; n_kept + Σ dropped are those read. n_truncated:
+    rows that were cut. left_out: reason → answers of split pairs whose other answer is trained on.
+    dropped_ids: reason → ids of rows and answers, but for rows that reading left out.
     """
 
     rows: tuple[Row, ...]
     dropped: dict[str, int] = field(default_factory=dict)
     n_truncated: int = 0
     dropped_ids: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def n_kept(self) -> int:
+        """Rows of the data that are here; a pair that became two answers is one."""
+        return len(units([row.source for row in self.rows]))
 
     def digest(self) -> str:
         """Changes with any token, mask, label or weight, and with the order of rows."""
@@ -81,16 +89,20 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class ReadRows:
-    """Checked training rows of one kind; dropped: reason → rows of the file left out."""
+    """Checked training rows of one kind; dropped: reason → rows of the file left out.
+
+    target: the kind, None where they were left as they are.
+    """
 
     rows: list[TrainRow]
     dropped: dict[str, int]
     read: TrainData
+    target: Target | None = None
 
 
 def read_rows(
     data: Any,
-    target: Target | None = None,
+    target: Target | Sequence[Target] | None = None,
     *,
     layout: str | None = None,
     split: str = "train",
@@ -98,14 +110,15 @@ def read_rows(
     mapping: Mapping[str, str] | None = None,
     both_bad: Sequence[Comparison] = (),
 ) -> ReadRows:
-    """The rows of ``data`` as ``target`` wants them; target None is as they are.
+    """The rows of ``data`` as ``target`` wants them; target None is as they are, of several kinds
+    the first that the rows can become.
 
     data, layout, split, revision, mapping: as in formats.train.read_train_data. Pairs become two
-    unpaired answers, a ranking of two, or the demonstration of their chosen side; a ranking becomes
-    the demonstration of its best; other changes are refused. both_bad: comparisons of which both
-    answers are undesirable, rows of unpaired data only. Raises DataError naming the first five
-    faulty rows: p outside [0, 1], a weight or margin that is no number, an answer that is no
-    answer, votes or tools that are not JSON.
+    unpaired answers with p and 1 − p, a ranking of two, or the demonstration of their likelier
+    side; a ranking becomes the demonstration of its best; other changes are refused. both_bad:
+    comparisons of which both answers are undesirable, rows of unpaired data only. Raises DataError
+    naming the first five faulty rows: p outside [0, 1], a weight or margin that is no number, an
+    answer that is no answer, votes or tools that are not JSON.
     """
     read = read_train_data(data, layout=layout, split=split, revision=revision, mapping=mapping)
     faults = [f"{row.name}: {fault}" for row in read.rows if (fault := _fault(row))]
@@ -114,15 +127,14 @@ def read_rows(
     dropped: dict[str, int] = {}
     for _, reason in read.unusable:
         dropped[reason] = dropped.get(reason, 0) + 1
-    rows: list[TrainRow] = []
-    for row in read.rows:
-        changed = [row] if target in (None, row.target) else _as_target(row, target)
-        rows += changed
-        if not changed:
-            dropped["no_preference"] = dropped.get("no_preference", 0) + 1
+    found = [with_own_prompt(row) for row in read.rows]
+    if target is not None and not isinstance(target, str):
+        target = target_for(found, target)
+    if target is not None:
+        found = [row for given in found for row in as_target(given, target)]
     if target == "unpaired":
-        rows += [row for comparison in both_bad for row in _undesirable(comparison)]
-    return ReadRows(rows, dropped, read)
+        found += [row for comparison in both_bad for row in undesirable(comparison)]
+    return ReadRows(found, dropped, read, target)
 
 
 def encode_rows(
@@ -140,69 +152,95 @@ def encode_rows(
 
     max_length: tokens of the prompt and an answer together; overlong: what becomes of longer rows
     (policy.template.truncate; "prompt" takes whole old turns first). hard_labels: the likelier
-    side of a pair is certain. arguments: given to every chat template, under a row's own. chat: as
+    label is certain. arguments: given to every chat template, under a row's own. chat: as
     in encode_trees. dropped: what reading dropped, counted on.
 
     Reasons for a drop: zero_weight, no_preference (hard labels and p = ½), identical (the same
-    answers), empty (an answer without text), overlong, token_identical (the same tokens, also
-    after truncation). Raises DataError naming the first five rows that the template refuses.
+    answers, also where each of a pair is a row), empty (an answer without text), overlong,
+    token_identical (the same tokens, also after truncation). Raises DataError naming the first
+    five rows that the template refuses.
     """
-    drops = _Drops(dict(dropped or {}))
-    kept = [row for row in rows if drops.keep(row, _reason(row, hard_labels))]
-    if hard_labels:
-        kept = [_certain(row) if row.target == "pair" else row for row in kept]
+    fates = _reasons(rows, hard_labels)
+    taken = {
+        i: certain(row) if hard_labels else row for i, row in enumerate(rows) if fates[i] is None
+    }
     exchanges = [
         Exchange(row.prompt, row.completions, {**(arguments or {}), **row.arguments})
-        for row in kept
+        for row in taken.values()
     ]
-    found: list[Row] = []
+    found: dict[int, Row] = {}
     faults: list[tuple[str, str | None]] = []
     trees = encode_trees(tokenizer, exchanges, chat=chat)
-    for row, exchange, tree in zip(kept, exchanges, trees, strict=True):
+    for (i, row), exchange, tree in zip(taken.items(), exchanges, trees, strict=True):
         if not isinstance(tree, Tree):
             faults.append((f"{row.name}: {tree.message}", tree.hint))
             continue
         cut = _fitted(tokenizer, exchange, tree, max_length, overlong, chat)
-        if drops.keep(row, "overlong" if cut is None else _same_tokens(cut)) and cut is not None:
-            found.append(_row(row, cut, cut is not tree))
+        fates[i] = "overlong" if cut is None else _same_tokens(cut.branches)
+        if cut is not None and fates[i] is None:
+            found[i] = _row(row, cut, cut is not tree)
     if faults:
         raise DataError(first_faults([fault for fault, _ in faults]), hint=faults[0][1])
-    n_truncated = sum(row.truncated for row in found)
-    return Rows(tuple(found), dict(sorted(drops.counts.items())), n_truncated, drops.named())
+    for unit in units(rows):
+        answers = [found[i].tree.branches[0] for i in unit if i in found]
+        if (reason := _same_tokens(answers)) is not None:
+            for i in unit:
+                fates[i] = reason
+                del found[i]
+    return _counted(rows, found, fates, dropped or {})
 
 
-class _Drops:
-    """Counts of dropped rows by reason, and their ids."""
-
-    def __init__(self, counts: dict[str, int]) -> None:
-        self.counts = counts
-        self.ids: dict[str, list[str]] = {}
-
-    def keep(self, row: TrainRow, reason: str | None) -> bool:
-        """Whether the row stays; counted where it does not."""
-        if reason is None:
-            return True
-        self.counts[reason] = self.counts.get(reason, 0) + 1
-        self.ids.setdefault(reason, []).append(row.id)
-        return False
-
-    def named(self) -> dict[str, tuple[str, ...]]:
-        """The ids of each reason."""
-        return {reason: tuple(ids) for reason, ids in sorted(self.ids.items())}
+def _counted(
+    rows: Sequence[TrainRow],
+    found: Mapping[int, Row],
+    fates: Sequence[str | None],
+    dropped: Mapping[str, int],
+) -> Rows:
+    """What was found, with counts: a pair of which no answer is left is one dropped row."""
+    counts, left_out = Counter(dropped), Counter[str]()
+    ids: dict[str, list[str]] = {}
+    for unit in units(rows):
+        reasons = [reason for i in unit if (reason := fates[i]) is not None]
+        if len(reasons) == len(unit):
+            counts[reasons[0]] += 1
+        else:
+            left_out.update(reasons)
+        for i in unit:
+            if (reason := fates[i]) is not None:
+                ids.setdefault(reason, []).append(rows[i].id)
+    kept = tuple(found.values())
+    return Rows(
+        kept,
+        dict(sorted(counts.items())),
+        sum(row.truncated for row in kept),
+        {reason: tuple(names) for reason, names in sorted(ids.items())},
+        dict(sorted(left_out.items())),
+    )
 
 
 def _row(row: TrainRow, tree: Tree, truncated: bool) -> Row:
-    votes = read_votes(row.votes, row.evidence, row=row.id)
+    # Votes say which of two answers is better.
+    pair = row.target == "pair"
+    votes = read_votes(row.votes, row.evidence, row=row.id) if pair else ()
     return Row(row.id, tree, row.target, row.p, row.weight, row.margin, votes, row, truncated)
 
 
-def _reason(row: TrainRow, hard: bool) -> str | None:
-    """Why a row is dropped before it is tokenised, if it is."""
+def _reasons(rows: Sequence[TrainRow], hard: bool) -> list[str | None]:
+    """Why each row is dropped before it is tokenised, if it is."""
+    reasons: list[str | None] = []
+    for unit in units(rows):
+        answers = [answer for i in unit for answer in rows[i].completions]
+        same = len(answers) > 1 and all(answer == answers[0] for answer in answers)
+        reasons += [_reason(rows[i], hard, same) for i in unit]
+    return reasons
+
+
+def _reason(row: TrainRow, hard: bool, same: bool) -> str | None:
     if row.weight == 0:
         return "zero_weight"
-    if hard and row.target == "pair" and row.p == 0.5:
+    if hard and row.p == 0.5:
         return "no_preference"
-    if len(row.completions) > 1 and all(c == row.completions[0] for c in row.completions):
+    if same:
         return "identical"
     return "empty" if any(_is_empty(answer) for answer in row.completions) else None
 
@@ -215,22 +253,10 @@ def _is_empty(answer: Messages) -> bool:
     )
 
 
-def _certain(row: TrainRow) -> TrainRow:
-    """The row with its likelier side first and p = 1."""
-    if row.p >= 0.5:
-        return row if row.p == 1 else replace(row, p=1.0)
-    return replace(
-        row,
-        completions=row.completions[::-1],
-        p=1.0,
-        margin=None if row.margin is None else -row.margin,
-        votes=None,  # they say a and b of the order before
-    )
-
-
-def _same_tokens(tree: Tree) -> str | None:
-    first, *others = tree.branches
-    same = all(other.ids.tolist() == first.ids.tolist() for other in others)
+def _same_tokens(branches: Sequence[Branch]) -> str | None:
+    """Why answers to one prompt teach nothing together, if they do not."""
+    first, *others = branches or (None,)
+    same = first and all(other.ids.tolist() == first.ids.tolist() for other in others)
     return "token_identical" if others and same else None
 
 
@@ -278,8 +304,6 @@ def _fault(row: TrainRow) -> str | None:
         return f"{len(row.completions)} answers; a ranking needs at least two"
     if expected is not None and len(row.completions) != expected:
         return f"{len(row.completions)} answers; a {row.target} row has {expected}"
-    if row.target == "unpaired" and row.p not in (0, 1):
-        return f"p is {row.p}; an unpaired answer is desirable (1) or not (0)"
     names = ("chosen", "rejected") if row.target == "pair" else ()
     for index, messages in enumerate(row.completions):
         if not messages or messages[-1].role != "assistant":
@@ -305,62 +329,3 @@ def _json_fault(row: TrainRow) -> str | None:
         except DataError as error:
             return error.message
     return None
-
-
-def _as_target(row: TrainRow, target: Target) -> list[TrainRow]:
-    """The row as another kind of rows, none where it prefers neither side; DataError for kinds
-    that it cannot become."""
-    if row.target == "pair" and row.p == 0.5:
-        return []
-    best_first = _certain(row) if row.target == "pair" else row
-    match row.target, target:
-        case "pair", "unpaired":
-            chosen, rejected = best_first.completions
-            return [_alone(row, chosen, 1.0), _alone(row, rejected, 0.0)]
-        case "pair", "ranking":
-            return [replace(best_first, target="ranking", margin=None)]
-        case (("pair" | "ranking"), "demonstration"):
-            best = best_first.completions[:1]
-            return [replace(best_first, completions=best, target=target, p=1.0, margin=None)]
-        case _:
-            raise DataError(
-                f"{row.name}: {_KINDS[row.target]}, and this loss learns from {_KINDS[target]}",
-                hint=f"choose a loss for {_KINDS[row.target]} (docs/losses.md), or other data",
-            )
-
-
-_KINDS: Mapping[str, str] = {
-    "pair": "pairs",
-    "unpaired": "single answers with a label",
-    "ranking": "ranked lists",
-    "demonstration": "answers to imitate",
-}
-
-
-def _alone(row: TrainRow, answer: Messages, label: float) -> TrainRow:
-    """One side of a pair as an answer with a label; its id says which pair it comes from."""
-    side = "chosen" if label else "rejected"
-    return replace(
-        row,
-        id=f"{row.id}-{side}",
-        completions=(answer,),
-        target="unpaired",
-        p=label,
-        margin=None,
-        votes=None,
-    )
-
-
-def _undesirable(comparison: Comparison) -> list[TrainRow]:
-    """Both answers of a comparison that raters called bad."""
-    prompt = comparison.prompt
-    return [
-        TrainRow(
-            row_id(prompt, (side.messages,), "unpaired", 0.0),
-            prompt,
-            (side.messages,),
-            "unpaired",
-            p=0.0,
-        )
-        for side in (comparison.a, comparison.b)
-    ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from prefkit.core.ids import content_id
-from prefkit.core.records import TrainRow
+from prefkit.core.records import Prompt, TrainRow, text_of
 
 
 def split_by_prompt(
@@ -29,6 +31,23 @@ def split_by_prompt(
     for row in rows:
         (apart if row.prompt.id in held else kept).append(row)
     return kept, apart
+
+
+def with_own_prompt(row: TrainRow) -> TrainRow:
+    """The row, with a prompt id of its own where it is raw text: all raw text has the empty prompt.
+
+    What a pair is asked is taken for the whole words with which both answers begin, so that pairs
+    on one prompt share an id unless their answers begin alike. Other raw text is one prompt a row.
+    """
+    prompt = row.prompt
+    if prompt.messages or prompt.id != Prompt.make((), tools=prompt.tools).id:
+        return row
+    texts = [text_of(answer) for answer in row.completions]
+    n = next((i for i, c in enumerate(zip(*texts, strict=False)) if len(set(c)) > 1), None)
+    # The answers may begin with the same letters.
+    asked = re.sub(r"\S*$", "", min(texts, key=len)[:n]) if len(texts) > 1 else ""
+    key = {"raw prompt": asked} if asked.strip() else {"raw row": row.id}
+    return replace(row, prompt=replace(prompt, id=content_id(key)))
 
 
 def _place(seed: int, key: str) -> float:

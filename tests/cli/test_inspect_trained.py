@@ -1,6 +1,7 @@
 """``prefkit inspect DATA --as-trained MODEL`` as a command."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -78,3 +79,31 @@ def test_a_model_that_is_not_there_is_an_error_line(run, data, tmp_path):
     code, _, err = run("inspect", data, "--as-trained", tmp_path / "nowhere")
     assert code == 1
     assert "error:" in err
+
+
+def test_rows_are_cut_to_the_models_own_context_as_training_does(run, tmp_path, tiny_model_dir):
+    short = tmp_path / "short"
+    shutil.copytree(tiny_model_dir, short)
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 40}))
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"prompt": "q", "chosen": "fox " * 50, "rejected": "dog " * 50}))
+    code, out, _ = run("inspect", path, "--as-trained", short, "--json")
+    assert code == 0
+    value = json.loads(out)
+    assert (value["max_length"], value["n_truncated"]) == (40, 1)
+
+
+def test_answers_left_out_and_swapped_sides_are_counted(run, tmp_path, tiny_model_dir):
+    ranked, swapped = tmp_path / "ranked.jsonl", tmp_path / "swapped.jsonl"
+    ranked.write_text(
+        json.dumps({"prompt": "q", "completions": ["a", "b", "c", "d"], "scores": [1, 1, 1, 0]})
+    )
+    swapped.write_text(json.dumps(ROWS[0] | {"p": 0.2}))
+    _, out, _ = run("inspect", ranked, "--as-trained", tiny_model_dir)
+    assert "2 tied" in out
+    _, out, _ = run("inspect", swapped, "--as-trained", tiny_model_dir)
+    assert "1 (p < 0.5)" in out
+    _, out, _ = run("inspect", ranked, "--as-trained", tiny_model_dir, "--json")
+    value = json.loads(out)
+    assert (value["left_out"], value["n_flipped"]) == ({"tied": 2}, 0)

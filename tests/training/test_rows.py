@@ -183,25 +183,76 @@ def test_votes_reach_the_row_from_the_chosen_sides_view():
     assert found.votes == (RowVote(0.0, 0.1), RowVote(0.25, None))
 
 
-def test_a_pair_becomes_two_unpaired_answers_a_ranking_or_a_demonstration():
-    rows = [pair(p=0.75, weight=2.0), replace(pair("r"), p=0.25), pair("t", p=0.5)]
+def test_a_pair_becomes_two_unpaired_answers_a_ranking_or_a_demonstration_with_its_p():
+    rows = [pair(p=0.75, weight=2.0), replace(pair("r"), p=0.25), pair("t", p=0.5), pair("u")]
     unpaired = read_rows(rows, "unpaired")
     assert [(r.completions[0][0].text, r.p, r.target) for r in unpaired.rows] == [
+        ("yes", 0.75, "unpaired"),
+        ("no", 0.25, "unpaired"),
+        ("no", 0.75, "unpaired"),
+        ("yes", 0.25, "unpaired"),
+        ("yes", 0.5, "unpaired"),
+        ("no", 0.5, "unpaired"),
         ("yes", 1.0, "unpaired"),
         ("no", 0.0, "unpaired"),
-        ("no", 1.0, "unpaired"),
-        ("yes", 0.0, "unpaired"),
     ]
     assert unpaired.rows[0].weight == 2.0
     assert unpaired.rows[1].id == f"{rows[0].id}-rejected"
-    assert unpaired.dropped == {"no_preference": 1}
-    ranked = read_rows(rows, "ranking").rows
+    assert unpaired.rows[1].pair == rows[0].id
+    ranked = read_rows(rows[:2], "ranking").rows
     assert [[c[0].text for c in r.completions] for r in ranked] == [["yes", "no"], ["no", "yes"]]
-    shown = read_rows(rows, "demonstration").rows
-    assert [(r.completions[0][0].text, r.target) for r in shown] == [
-        ("yes", "demonstration"),
-        ("no", "demonstration"),
+    assert [r.p for r in ranked] == [0.75, 0.75]
+    shown = read_rows(rows[:2], "demonstration").rows
+    assert [(r.completions[0][0].text, r.target, r.p) for r in shown] == [
+        ("yes", "demonstration", 0.75),
+        ("no", "demonstration", 0.75),
     ]
+
+
+def test_hard_labels_make_each_answer_of_a_pair_certain_and_drop_a_tie_once():
+    rows = read_rows([pair(p=0.75), replace(pair("r"), p=0.25), pair("t", p=0.5)], "unpaired").rows
+    tokenizer = chat_tokenizer("chatml")
+    hard = encode_rows(tokenizer, rows, max_length=64, hard_labels=True)
+    assert [(r.source.completions[0][0].text, r.p) for r in hard.rows] == [
+        ("yes", 1.0),
+        ("no", 0.0),
+        ("no", 1.0),
+        ("yes", 0.0),
+    ]
+    assert hard.dropped == {"no_preference": 1}
+    assert hard.n_kept == 2
+    soft = encode_rows(tokenizer, rows, max_length=64)
+    assert [r.p for r in soft.rows] == [0.75, 0.25, 0.75, 0.25, 0.5, 0.5]
+
+
+def test_an_unpaired_answer_may_be_probably_desirable():
+    row = replace(pair(), completions=(said("yes"),), target="unpaired", p=0.7)
+    assert read_rows([row], "unpaired").rows == [row]
+    with pytest.raises(DataError, match=r"p is 1.2; expected a probability"):
+        read_rows([replace(row, p=1.2)], "unpaired")
+
+
+def test_pairs_whose_answers_are_rows_of_their_own_still_add_up():
+    """Identical and token-identical pairs teach both ways at once; a side may go alone."""
+    rows = [
+        pair(),
+        pair("same", chosen="yes", rejected="yes"),
+        pair("stripped", chosen="yes", rejected=" yes "),
+        pair("half", chosen="yes", rejected=" "),
+        pair("none", chosen="fox " * 90, rejected="dog " * 90),
+        pair(),  # the same row again
+    ]
+    halves = read_rows(rows, "unpaired").rows
+    found = encode_rows(chat_tokenizer("gemma"), halves, max_length=40, overlong="drop")
+    assert found.dropped == {"identical": 1, "overlong": 1, "token_identical": 1}
+    assert found.left_out == {"empty": 1}
+    assert [row.id.rpartition("-")[2] for row in found.rows] == [
+        "chosen", "rejected", "chosen", "chosen", "rejected"
+    ]  # fmt: skip
+    assert found.n_kept + sum(found.dropped.values()) == len(rows)
+    assert found.dropped_ids["identical"] == tuple(
+        f"{rows[1].id}-{side}" for side in ("chosen", "rejected")
+    )
 
 
 def test_the_best_of_a_ranking_is_a_demonstration_and_other_changes_are_refused():

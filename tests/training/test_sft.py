@@ -123,8 +123,9 @@ def test_the_mean_is_over_tokens_each_row_weighed(tiny_model_dir, tmp_path):
 
 def test_pairs_are_demonstrations_of_their_chosen_side(tiny_model_dir, pairs, tmp_path):
     shown = [TrainRow(e.id, e.prompt, (e.chosen,), "demonstration", weight=e.weight) for e in pairs]
+    given = settings(max_steps=2, labels="hard")
     losses = [
-        train(str(tiny_model_dir), rows, settings(max_steps=2), out=tmp_path / name).last_loss
+        train(str(tiny_model_dir), rows, given, out=tmp_path / name).last_loss
         for name, rows in (("pairs", pairs), ("shown", shown))
     ]
     assert losses[0] == losses[1]

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefkit.core.records import Message, Prompt, TrainRow
+from prefkit.training.rows import read_rows
 from prefkit.training.split import split_by_prompt
 
 
@@ -51,3 +52,38 @@ def test_the_share_holds_and_the_seed_matters():
     # Binomial: 200 ± 4 standard deviations of 13.4.
     assert 146 < len(one) < 254
     assert len(one & other) < 60
+
+
+def test_raw_text_is_held_out_too():
+    texts = read_rows([{"text": f"a sea and {i} foxes"} for i in range(60)]).rows
+    asked = [f"Question: what is {i}? Answer:" for i in range(60)]
+    pairs = [{"chosen": f"{q} one", "rejected": f"{q} two"} for q in asked]
+    again = [{"chosen": f"{q} you may", "rejected": f"{q} you might"} for q in asked]
+    pairs_of = read_rows(pairs + again).rows
+    bare = read_rows([{"chosen": f"{i} is", "rejected": f"no {i}"} for i in range(60)]).rows
+    by_hand = [
+        TrainRow(f"r{i}", Prompt.make([]), ((Message.of("assistant", f"{i}"),),), "demonstration")
+        for i in range(60)
+    ]
+    for rows in (texts, pairs_of, bare, read_rows(by_hand).rows):
+        kept, apart = split_by_prompt(rows, 0.3, 1)
+        assert 3 <= len(apart) <= len(rows) / 2
+        assert len(kept) + len(apart) == len(rows)
+
+
+def test_pairs_of_raw_text_on_one_prompt_are_on_one_side():
+    """Also where each answer is a row of its own, and though the answers' letters agree."""
+    asked = [f"What is {i}? It is" for i in range(40)]
+    given = [
+        {"chosen": f"{q} {one}", "rejected": f"{q} {other}"}
+        for q in asked
+        for one, other in (("good.", "bad."), ("gone.", "golden."))
+    ]
+    for target in ("pair", "unpaired"):
+        kept, apart = split_by_prompt(read_rows(given, target).rows, 0.3, 1)
+
+        def said(rows):
+            return {q for q in asked for r in rows if r.completions[0][0].text.startswith(f"{q} ")}
+
+        assert said(apart)
+        assert not said(kept) & said(apart)

@@ -51,7 +51,7 @@ def _vote(entry: object, swapped: bool, row: str) -> RowVote | None:
     choice = entry.get("choice")
     if p_a is not None and entry.get("kind") != "human":
         share, by_slot = p_a, True
-    elif choice in SHARES:
+    elif isinstance(choice, str) and choice in SHARES:
         share, by_slot = SHARES[choice], choice in ("a", "b")
     elif choice in WITHOUT_SIDE:
         return None

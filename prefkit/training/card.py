@@ -27,8 +27,8 @@ def vllm_rank(rank: int) -> int:
 def model_card(facts: Mapping[str, Any], form: Form, *, base: str) -> str:
     """Markdown with a YAML head as the Hub reads it.
 
-    facts: as ``lineage`` makes them; data None where another tool trained. base: what loads the
-    base model, a Hub id or a folder.
+    facts: as ``lineage`` makes them, of an adapter also its adapter_rank and trains_head; data None
+    where another tool trained. base: what loads the base model, a Hub id or a folder.
     """
     parts = [
         *_head(facts, form),
@@ -170,10 +170,10 @@ def _use_adapter(facts: Mapping[str, Any], base: str) -> list[str]:
     method = METHODS[facts["method"]]
     if not method.merges:
         return [*lines, "vLLM does not serve virtual tokens; they cannot be merged either.", ""]
-    if not method.vllm or facts.get("trains_head"):
+    if not method.vllm or facts["trains_head"]:
         merge = "`prefkit merge PATH_OF_THIS_FOLDER --out DIR` writes a model that vLLM serves."
         return [*lines, merge, ""]
-    rank = vllm_rank(facts["settings"]["lora"]["r"])
+    rank = vllm_rank(facts["adapter_rank"])
     return [
         *lines,
         "```python",

@@ -73,7 +73,20 @@ def save_adapter(
         path.write_text(
             json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8"
         )
+        facts = {**facts, "adapter_rank": _rank(config), "trains_head": _trains_head(model)}
         _describe(temporary, _with_reward(model, facts), "adapter", base)
+
+
+def _rank(config: Mapping[str, Any]) -> int | None:
+    """The largest rank in the adapter, which may be one of before; None for methods without."""
+    ranks = [config.get("r"), *(config.get("rank_pattern") or {}).values()]
+    return max((rank for rank in ranks if isinstance(rank, int)), default=None)
+
+
+def _trains_head(model: Any) -> bool:
+    """Whether the adapter changes the head, which vLLM does not serve."""
+    head = model.get_base_model().get_output_embeddings()
+    return getattr(head, "base_layer", None) is not None
 
 
 def _not_base(name: str) -> bool:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
-from prefkit.core.records import TrainRow
+from prefkit.core.records import RaterKind, TrainRow
 from prefkit.policy.resolve import ModelSource
 from prefkit.training.adapter_settings import AdapterSettings
 
 FACTS = "prefkit.json"
 NAMED = 20
+MACHINES = frozenset(get_args(RaterKind)) - {"human"}
 EMBEDDED_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
@@ -64,28 +65,33 @@ def base_name(source: ModelSource) -> str:
 def data_facts(rows: Sequence[TrainRow]) -> dict[str, Any]:
     """Counts of what was learned from: prompts' sources, who answered, who judged and how.
 
-    n_votes, raters: votes and distinct raters by kind (human, judge, reward, rule), a vote that
-    several rows carry once; judges: the names of raters that are no people; methods: rows by
-    aggregation method and version; answers: rows by the digest of the model that wrote the chosen
-    answer. Each holds the most frequent 20.
+    n_votes, raters: votes and distinct raters by kind (human, judge, reward, rule; other where a
+    vote says something else), a vote that several rows carry once; judges: the names of machines;
+    methods: rows by aggregation method and version; answers: rows by the digest of the model that
+    wrote the chosen answer. Each holds the most frequent 20. Of a pair that was split into two
+    answers, votes, method and writer count once.
     """
     sources, methods, answers = Counter[str](), Counter[str](), Counter[str]()
     n_votes, raters, seen = Counter[str](), dict[str, set[str]](), set[str]()
-    for row in rows:
+    for row, again in zip(rows, _seen_before(rows), strict=True):
         sources[row.prompt.source or "not named"] += 1
+        if again:
+            continue
         for vote in _votes(row.votes):
-            if vote.get("id") in seen:
+            known = None if vote.get("id") is None else str(vote["id"])
+            if known in seen:
                 continue
-            seen.update([vote["id"]] if "id" in vote else [])
-            kind = str(vote.get("kind", "human"))
+            seen.update([] if known is None else [known])
+            kind = _kind(vote)
             n_votes[kind] += 1
             raters.setdefault(kind, set()).add(str(vote.get("rater", "")))
         evidence = _object(row.evidence)
         if evidence.get("method"):
             methods[f"{evidence['method']} {evidence.get('version', '')}".strip()] += 1
-        if evidence.get("model_chosen"):
+        rejected = row.target == "unpaired" and row.p < 0.5
+        if evidence.get("model_chosen") and not rejected:
             answers[str(evidence["model_chosen"])] += 1
-    machines = {name for kind, names in raters.items() if kind != "human" for name in names}
+    machines = {name for kind in MACHINES for name in raters.get(kind, ())}
     return {
         "n_rows": len(rows),
         "n_prompts": len({row.prompt.id for row in rows}),
@@ -102,6 +108,22 @@ def data_facts(rows: Sequence[TrainRow]) -> dict[str, Any]:
 def _most(counts: Counter[str]) -> dict[str, int]:
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return dict(ordered[:NAMED])
+
+
+def _seen_before(rows: Sequence[TrainRow]) -> list[bool]:
+    """Whether each row is an answer of a pair whose other answer came before it."""
+    found: list[bool] = []
+    pairs: dict[str, str] = {}
+    for row in rows:
+        # The same pair twice in the data is two: their answers have the same ids.
+        found.append(bool(row.pair) and pairs.setdefault(row.pair, row.id) != row.id)
+    return found
+
+
+def _kind(vote: Mapping[str, Any]) -> str:
+    """Whose vote it is. Votes are a user's data: an unknown kind may well be a person's."""
+    kind = vote.get("kind", "human")
+    return kind if kind in get_args(RaterKind) else "other"
 
 
 def _votes(text: str | None) -> list[dict[str, Any]]:

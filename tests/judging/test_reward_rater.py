@@ -200,8 +200,9 @@ def test_a_rater_is_named_by_its_model_and_no_path_of_this_machine(tmp_path, mon
     absolute, home = str(tmp_path / "ann" / "adapter"), "~/ann/adapter"
     named = {machine_name("reward", path) for path in ("adapter", "./adapter", absolute, home)}
     assert len(named) == 1
-    assert re.fullmatch(r"reward:adapter-[0-9a-f]{8}", *named)
-    assert machine_name("reward", str(tmp_path / "bob" / "adapter")) not in named
+    assert re.fullmatch(r"reward:adapter-[0-9a-f]{8}", named.pop())
+    elsewhere = machine_name("reward", str(tmp_path / "bob" / "adapter"))
+    assert elsewhere != machine_name("reward", absolute)
     assert machine_name("llm", "/models/big").startswith("llm:big-")  # as a server may call it
     assert machine_name("llm", "org/model@main") == "llm:org/model@main"
     assert machine_name("llm", "smollm2") == "llm:smollm2"

@@ -10,14 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from adapters import chosen, left, loaded, trained, trained_folder
+from adapters import HEAD, chosen, left, loaded, trained, trained_folder
 from huggingface_hub import ModelCard
 
 from prefkit.core.errors import EnvironmentFault
 from prefkit.core.files import clear_leftovers, read_json
 from prefkit.core.records import Example, Message, Prompt, TrainRow
+from prefkit.training import TrainSettings, train
 from prefkit.training.adapter import prepare_model
 from prefkit.training.lineage import data_facts
+from prefkit.training.rows import read_rows
 
 
 def judged(text, votes, **evidence):
@@ -64,10 +66,54 @@ def test_raters_are_counted_once_people_not_named_and_machines_named():
 
 
 def test_a_vote_that_two_rows_carry_counts_once():
-    """A pair becomes two unpaired answers, each with the pair's votes."""
+    """Known by its id; without one, null or none, each counts."""
     both = data_facts([ROWS[0], ROWS[0]])
     assert both["raters"] == {"human": 2, "judge": 1}
     assert both["n_votes"] == {"human": 3, "judge": 2}  # of these three, one has an id
+    nameless = [{"id": None, "rater": who, "kind": "human", "choice": "a"} for who in "xy"]
+    assert data_facts([judged("three?", nameless)])["n_votes"] == {"human": 2}
+    odd = [{"id": {}, "choice": "a"}, {"id": {}, "choice": "a"}]
+    assert data_facts([judged("four?", odd)])["n_votes"] == {"human": 1}
+
+
+def test_only_machines_are_named_whatever_kind_a_vote_claims():
+    votes = [
+        {"rater": "ann@corp.org", "kind": "annotator", "choice": "a"},
+        {"rater": "bob", "kind": ["x"], "choice": "a"},
+        {"rater": "rm", "kind": "reward", "p_a": 0.7},
+        {"rater": "length", "kind": "rule", "choice": "b"},
+    ]
+    facts = data_facts([judged("one?", votes)])
+    assert facts["judges"] == ["length", "rm"]
+    assert facts["n_votes"] == {"other": 2, "reward": 1, "rule": 1}
+    assert facts["raters"] == {"other": 2, "reward": 1, "rule": 1}
+    assert not {"ann@corp.org", "annotator", "bob"} & set(json.dumps(facts).split('"'))
+
+
+def test_a_pair_that_became_two_answers_counts_once():
+    """Read for kto: the lineage of its votes is that of the pairs; the same pair twice is two."""
+    rows = read_rows([*ROWS, ROWS[1]], "unpaired").rows
+    assert len(rows) == 6
+    facts, pairs = data_facts(rows), data_facts([*ROWS, ROWS[1]])
+    told = ("n_votes", "raters", "judges", "methods", "answers")
+    assert {name: facts[name] for name in told} == {name: pairs[name] for name in told}
+    assert facts["n_votes"] == {"human": 4, "judge": 1}
+    rejected = data_facts([rows[1]])
+    assert (rejected["n_votes"], rejected["answers"]) == ({"human": 2, "judge": 1}, {})
+
+
+def test_the_card_of_kto_is_of_the_answers_it_trained_on(tiny_model_dir, tmp_path):
+    """A row too long is counted as dropped, and what was voted on it is not told."""
+    long = judged("long? " * 400, [{"rater": "eve", "kind": "human", "choice": "a"}])
+    settings = TrainSettings(
+        loss="kto", max_steps=1, max_length=200, device="cpu", trackers=[], reference_store="none",
+        overlong="drop",
+    )  # fmt: skip
+    result = train(str(tiny_model_dir), [*ROWS, long], settings, out=tmp_path)
+    facts = read_json(result.folder / "prefkit.json")["data"]
+    assert (facts["n_rows"], facts["n_prompts"], facts["dropped"]) == (4, 2, {"overlong": 1})
+    assert facts["n_votes"] == {"human": 3, "judge": 1}
+    assert "human: 3 votes of 2 raters" in (result.folder / "README.md").read_text()
 
 
 def test_the_card_tells_the_lineage_and_the_hub_can_read_it(tiny_model_dir, tmp_path):
@@ -85,6 +131,24 @@ def test_the_card_tells_the_lineage_and_the_hub_can_read_it(tiny_model_dir, tmp_
     facts = read_json(folder / "prefkit.json")
     assert facts["base"]["digest"] == policy.source.digest
     assert facts["settings"]["lora"]["r"] == 4
+
+
+def test_a_card_offers_vllm_what_vllm_serves(tiny_model_dir, tmp_path):
+    """A head is merged first; the rank is that of the adapter, whatever the settings now say."""
+    head, _ = trained_folder(tiny_model_dir, "lora", tmp_path / "head", lora={"targets": HEAD})
+    card = (head / "README.md").read_text()
+    assert "`prefkit merge PATH_OF_THIS_FOLDER --out DIR` writes a model that vLLM serves." in card
+    assert "LoRARequest" not in card
+    policy, settings = loaded(tiny_model_dir), chosen("lora", lora={"r": 100})
+    first = left(
+        prepare_model(policy, settings, None, seed=3), policy, settings, {}, tmp_path / "first"
+    )
+    assert "max_lora_rank=128" in (first / "README.md").read_text()
+    policy, settings = loaded(tiny_model_dir), chosen("lora")
+    again = prepare_model(policy, settings, first, seed=3)
+    further = left(again, policy, settings, {}, tmp_path / "further")
+    assert "max_lora_rank=128" in (further / "README.md").read_text()
+    assert read_json(further / "prefkit.json")["adapter_rank"] == 100
 
 
 def test_rows_without_votes_say_so(tiny_model_dir, tmp_path):
@@ -123,7 +187,7 @@ CHILD = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from adapters import chosen, left, loaded, trained
+from adapters import HEAD, chosen, left, loaded, trained
 from prefkit.core.errors import PrefkitError
 from prefkit.training.adapter import prepare_model
 model_dir, out, method = sys.argv[2:]

@@ -1,117 +1,128 @@
-"""Vote share with one virtual vote for each side (Laplace's rule of succession).
+"""Vote share with virtual votes for each side: one a side (Laplace), or as many as the data ask.
 
-    p_a = (1 + Σ w[a] + ½ Σ w[tie]) / (2 + Σ w)
+    p_a = (α + Σ w[a] + ½ Σ w[tie]) / (2α + Σ w)
 
 w by strength: 1 → 0.5 (slightly), 2 → 0.75 (better), 3 → 1 (much better); a tie has w = 1. A
 vote without a strength counts like "better", 0.75: the middle of what it may have meant. A
 machine's p_a is a vote of w = 1 split between the sides, p_a to a and 1 − p_a to b: its
 certainty is in p_a already, so its strength is not used a second time.
+
+``vote_share`` has α = 1. ``fitted_share`` takes the α under which each vote is best predicted by
+the others on its comparison.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from prefkit.aggregation.methods import aggregator
+from prefkit.aggregation.beliefs import preferences_of
+from prefkit.aggregation.numeric import lowest, sums
+from prefkit.aggregation.table import TIE, Floats, VoteTable, vote_table
 from prefkit.core.errors import ConfigError
 from prefkit.core.records import Comparison, Preference, Vote
 
-WEIGHTS: Mapping[int | None, float] = {1: 0.5, 2: 0.75, 3: 1.0, None: 0.75}
+# By level + 1: unknown, 0, 1, 2, 3. A side with strength 0 contradicts itself: as if not given.
+WEIGHTS = np.array([0.75, 0.75, 0.5, 0.75, 1.0])
 VERSION = "1"
-Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
+MOST_LOG_ALPHA = 7.0
 
 
-@aggregator("vote_share", paper="Laplace 1814; strengths as in HelpSteer2-Preference (2410.01257)")
 def vote_share(
     comparisons: Sequence[Comparison], votes: Sequence[Vote], *, params: Mapping[str, Any]
 ) -> list[Preference]:
-    """Share of the votes, weighted by strength, with one virtual vote for each side.
-
-    margin is logit(p_a) in nats, what a soft DPO loss drives β·δ to. weight is 1 for every row:
-    how sure a preference is stands in p_a. disagreement is the mean of |x_i − x_j| over pairs of
-    votes, x = P(a) of one vote.
-    """
+    """Share of the votes, weighted by strength, with one virtual vote for each side."""
     if params:
         raise ConfigError(f"vote_share takes no parameters, got {', '.join(sorted(params))}")
-    slot = {comparison.id: index for index, comparison in enumerate(comparisons)}
-    at = np.array([slot[vote.comparison_id] for vote in votes], dtype=np.int64)
-    share = np.array([share_of_a(vote) for vote in votes], dtype=np.float64)
-    weight = np.array([weight_of(vote) for vote in votes], dtype=np.float64)
-    n = len(comparisons)
-    total = np.bincount(at, weights=weight, minlength=n)
-    p_a = (1.0 + np.bincount(at, weights=weight * share, minlength=n)) / (2.0 + total)
-    n_votes = np.bincount(at, minlength=n)
-    disagreement = mean_pairwise_disagreement(at, share, n)
-    evidence = _votes_json(at, votes, n)
-    return [
-        Preference(
-            comparison_id=comparison.id,
-            p_a=float(p_a[i]),
-            n_votes=int(n_votes[i]),
-            disagreement=float(disagreement[i]) if n_votes[i] > 1 else None,
-            weight=1.0,
-            margin=float(np.log(p_a[i]) - np.log1p(-p_a[i])),
-            votes=json.dumps(evidence[i], ensure_ascii=False),
-            method="vote_share",
-            version=VERSION,
-        )
-        for i, comparison in enumerate(comparisons)
-        if n_votes[i]
-    ]
+    ordered = sorted(votes, key=lambda vote: vote.id)
+    table = vote_table(comparisons, ordered)
+    return preferences_of(
+        comparisons, ordered, table, share(table), method="vote_share", version=VERSION
+    )
 
 
-def share_of_a(vote: Vote) -> float:
-    """What one vote gives to a, in [0, 1]."""
-    if _is_soft(vote):
-        return vote.p_a or 0.0
-    return {"a": 1.0, "tie": 0.5, "b": 0.0}[vote.choice]
+def share(table: VoteTable, alpha: float = 1.0) -> Floats:
+    """The smoothed share of a of every item, (n_items,); ½ where there is no vote."""
+    for_a, total = weighted_sums(table)
+    return (alpha + for_a) / (2 * alpha + total)
 
 
-def weight_of(vote: Vote) -> float:
-    """How much one vote counts. A side with strength 0 contradicts itself: as if not given."""
-    if _is_soft(vote) or vote.choice == "tie":
-        return 1.0
-    return WEIGHTS[vote.strength or None]
+def weighted_sums(table: VoteTable) -> tuple[Floats, Floats]:
+    """Weight for a and weight in all of every item's speaking votes, (n_items,) each."""
+    votes = table.speaking
+    weight = weights_of(votes)
+    for_a = sums(votes.item, weight * votes.share, table.n_items)
+    return for_a, sums(votes.item, weight, table.n_items)
 
 
-def _is_soft(vote: Vote) -> bool:
-    return vote.p_a is not None and vote.rater_kind != "human"
+def weights_of(votes: VoteTable) -> Floats:
+    """How much each speaking vote counts, (n,)."""
+    return np.where(votes.soft | (votes.outcome == TIE), 1.0, WEIGHTS[votes.level + 1])
 
 
-def mean_pairwise_disagreement(at: Indices, share: Floats, n: int) -> Floats:
-    """Mean |x_i − x_j| over the pairs of votes of each comparison, (n,); 0 below two votes.
+@dataclass(frozen=True, slots=True)
+class FittedShare:
+    """alpha: virtual votes a side."""
 
-    Sorted within a comparison, Σ_{i<j} (x_j − x_i) = Σ_k x_k (2k − m + 1), k from 0 of m votes.
+    alpha: float
+
+    def p_a(self, votes: VoteTable) -> Floats:
+        return share(votes, self.alpha)
+
+    def error_rates(self) -> Floats | None:
+        return None
+
+
+class VoteShare:
+    """Laplace's rule: nothing is fitted."""
+
+    def fit(self, train: VoteTable) -> FittedShare:
+        del train
+        return FittedShare(1.0)
+
+    def why_not(self, table: VoteTable) -> str | None:
+        del table
+        return None
+
+
+class LeaveOneOutShare:
+    """α by the log-loss of each vote under the share of the others on its comparison."""
+
+    def fit(self, train: VoteTable) -> FittedShare:
+        votes = others_of(train)
+
+        def loss(log_alpha: float) -> float:
+            return held_out_loss(log_alpha, *votes)
+
+        log_alpha = lowest(loss, -MOST_LOG_ALPHA, MOST_LOG_ALPHA)
+        return FittedShare(float(np.exp(log_alpha)))
+
+    def why_not(self, table: VoteTable) -> str | None:
+        del table
+        return None
+
+
+def others_of(train: VoteTable) -> tuple[Floats, Floats, Floats]:
+    """Of each judged vote its share, and the weight for a and in all of the others beside it."""
+    votes = train.speaking
+    weight = weights_of(votes)
+    for_a, total = weighted_sums(votes)
+    judged = votes.judged() & (votes.counts[votes.item] > 1)
+    item, share, weight = votes.item[judged], votes.share[judged], weight[judged]
+    return share, for_a[item] - weight * share, total[item] - weight
+
+
+def held_out_loss(log_alpha: float, share: Floats, for_a: Floats, total: Floats) -> float:
+    """Σ −x log p − (1 − x) log(1 − p) + ½ (log α)², p = (α + for a)/(2α + total).
+
+    The last term, log α ~ N(0, 1), keeps Laplace's α = 1 where no comparison has two votes.
     """
-    order = np.lexsort((share, at))
-    at, share = at[order], share[order]
-    m = np.bincount(at, minlength=n)
-    first = np.concatenate([[0], np.cumsum(m)[:-1]])
-    rank = np.arange(len(at)) - first[at]
-    spread = np.bincount(at, weights=share * (2 * rank - m[at] + 1), minlength=n)
-    # max: rounding may leave −1e-17 where all agree.
-    return np.maximum(0.0, spread / np.maximum(1, m * (m - 1) / 2))
-
-
-def _votes_json(at: Indices, votes: Sequence[Vote], n: int) -> list[list[dict[str, Any]]]:
-    """The votes of each comparison as JSON values, by vote id; what is not given is left out."""
-    found: list[list[dict[str, Any]]] = [[] for _ in range(n)]
-    for index, vote in zip(at, votes, strict=True):
-        entry = {
-            "id": vote.id,
-            "rater": vote.rater,
-            "kind": vote.rater_kind,
-            "choice": vote.choice,
-            "strength": vote.strength,
-            "p_a": vote.p_a,
-        }
-        found[int(index)].append(
-            {name: value for name, value in entry.items() if value is not None}
-        )
-    return found
+    alpha = np.exp(log_alpha)
+    # A sum less one of its terms may fall below 0 by rounding.
+    for_a = np.clip(for_a, 0.0, total)
+    loss = np.log(2 * alpha + total) - share * np.log(alpha + for_a)
+    loss -= (1 - share) * np.log(alpha + total - for_a)
+    return float(loss.sum() + 0.5 * log_alpha**2)

@@ -6,7 +6,7 @@ Every aggregator gets its votes from here, so none can count a replaced one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from prefkit.core.records import Comparison, Vote
@@ -18,11 +18,13 @@ SPEAKING = ("a", "b", "tie")
 class CountedVotes:
     """The votes for a, b or a tie that stand, ordered by id, and where the others went.
 
-    both_bad: comparison ids whose standing votes are only both_bad (at least one): they have no
-    preference, but both answers are negatives for KTO.
+    bad: the standing both_bad votes, ordered by id: no evidence of p_a, but of what raters mean
+    (Dawid–Skene). both_bad: comparison ids whose standing votes are only both_bad (at least one):
+    they have no preference, but both answers are negatives for KTO.
     """
 
     votes: tuple[Vote, ...]
+    bad: tuple[Vote, ...]
     both_bad: frozenset[str]
     counts: dict[str, int]
 
@@ -62,7 +64,7 @@ def counted_votes(comparisons: Sequence[Comparison], votes: Iterable[Vote]) -> C
     known = {comparison.id for comparison in comparisons}
     standing, counts = standing_votes(votes)
     speaking: list[Vote] = []
-    both_bad: set[str] = set()
+    bad: list[Vote] = []
     for vote in standing:
         if vote.comparison_id not in known:
             counts["n_unknown_comparison"] += 1
@@ -72,12 +74,13 @@ def counted_votes(comparisons: Sequence[Comparison], votes: Iterable[Vote]) -> C
         else:
             counts[f"n_{vote.choice}"] += 1
             if vote.choice == "both_bad":
-                both_bad.add(vote.comparison_id)
+                bad.append(vote)
     heard = {vote.comparison_id for vote in speaking}
     named = {name: counts[name] for name in _COUNTS}
     named["n_comparisons"] = len(known)
     named["n_without_preference"] = len(known - heard)
-    return CountedVotes(tuple(speaking), _only(both_bad, heard), named)
+    only_bad = frozenset(vote.comparison_id for vote in bad) - heard
+    return CountedVotes(tuple(speaking), tuple(bad), only_bad, named)
 
 
 _COUNTS = (
@@ -91,7 +94,3 @@ _COUNTS = (
     "n_both_bad",
     "n_unknown_comparison",
 )
-
-
-def _only(both_bad: Collection[str], heard: Collection[str]) -> frozenset[str]:
-    return frozenset(both_bad) - frozenset(heard)

@@ -24,7 +24,7 @@ def aggregate(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(help="How votes are counted. Default: prefkit.yaml's, else vote_share."),
+        typer.Option(help="How votes are counted. Default: prefkit.yaml's, else auto."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -47,9 +47,11 @@ def aggregate(
     from prefkit.formats.tables import write_records
 
     ballots = _ballots(source, votes)
-    method = method or ballots.method
     counted = aggregation.counted_votes(ballots.comparisons, ballots.votes)
-    preferences = aggregation.aggregate(ballots.comparisons, ballots.votes, method=method)
+    made_of = aggregation.aggregate_scored(
+        ballots.comparisons, counted, method=method or ballots.method
+    )
+    preferences = made_of.preferences
     examples, made = aggregation.build_examples(ballots.comparisons, preferences)
     folder = out or (source / "aggregated" if source.is_dir() else source.parent)
     write_records(folder / "preferences.parquet", preferences, Preference)
@@ -59,7 +61,7 @@ def aggregate(
         "n_preferences": len(preferences),
         "n_flipped": made["flipped"],
         "n_ties": made["ties"],
-        "method": method,
+        "method": made_of.method,
         "preferences": str(folder / "preferences.parquet"),
         "examples": str(folder / "examples.parquet"),
     }

@@ -23,7 +23,7 @@ class Ballots:
     comparisons: list[Comparison]
     votes: list[Vote]
     place: str
-    method: str = "vote_share"
+    method: str = "auto"
 
 
 def is_workspace(source: str) -> bool:
@@ -99,7 +99,7 @@ def _examples_of_workspace(source: str) -> tuple[Loaded, list[Comparison]]:
         "workspace",
         (
             f"{len(ballots.votes)} votes on {len(ballots.comparisons)} comparisons, "
-            f"by {ballots.method}",
+            f"by {preferences[0].method}",
         ),
         (),
         len(examples),

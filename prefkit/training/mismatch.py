@@ -31,7 +31,7 @@ def with_mismatches(rows: Rows, limit: int, *, lenders: Sequence[Row] = ()) -> R
     if not all(pools):
         raise DataError(
             "one prompt is not enough: the loss compares each answer with one to another prompt",
-            hint="give rows of at least two prompts, or choose a paired loss",
+            hint="give rows of at least two prompts (raw text names none), or choose a paired loss",
         )
     mixed = list(rows.rows)
     for prompt, pool in zip(asked, pools, strict=True):

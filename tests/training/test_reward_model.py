@@ -287,9 +287,8 @@ def test_training_goes_on_from_its_own_adapter(
 
 
 def test_it_starts_from_the_layers_of_an_sft_adapter(tiny_model_dir, pairs, given, tmp_path):
-    sft = train(
-        str(tiny_model_dir), pairs, settings(loss="sft", epochs=1), out=tmp_path / "sft"
-    ).adapter
+    shown = settings(loss="sft", labels="hard", epochs=1)
+    sft = train(str(tiny_model_dir), pairs, shown, out=tmp_path / "sft").adapter
     assert sft is not None
     out = train(
         str(tiny_model_dir),

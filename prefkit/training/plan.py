@@ -161,10 +161,7 @@ def make_plan(
     loaded = model if isinstance(model, Policy) else None
     if loaded is not None:
         _check_kind(loaded, objective)
-    if isinstance(model, str):
-        source = resolve_model(model, progress=progress)
-    else:
-        source = model.source if isinstance(model, Policy) else model
+    source = _source(model, progress)
     tokenizer = loaded.tokenizer if loaded else load_tokenizer(source)
     limit = _longest(source, loaded, settings)
     rows = _encoded(tokenizer, given.training, objective, settings, limit, given.dropped)
@@ -272,6 +269,12 @@ def _counts(rows: Rows) -> str:
 
 def _prompts(rows: Rows) -> set[str]:
     return {row.source.prompt.id for row in rows.rows}
+
+
+def _source(model: str | ModelSource | Policy, progress: Progress) -> ModelSource:
+    if isinstance(model, str):
+        return resolve_model(model, progress=progress)
+    return model.source if isinstance(model, Policy) else model
 
 
 def _check_kind(loaded: Policy, objective: Objective) -> None:

@@ -8,7 +8,7 @@ the rater says the opposite of an ideal one with probability (1 − γ_r)/2, whi
 integrated out on a grid, so that a comparison of one vote is not taken at its word; g, b, β and
 log τ are the most probable ones under
 
-    g_r ~ N(ḡ, 1),  ḡ ~ N(2.2, 1),  b_r ~ N(0, 1),  β ~ N(0, 1),  log τ ~ N(log 2, 1)
+    g_r ~ N(ḡ, 1),  ḡ ~ N(2.2, 1),  b_r ~ N(0, 1),  β ~ N(0, 1),  log τ ~ N(log 2, ¼)
 
 found by L-BFGS with the gradient of the marginal likelihood. (Crowd-BT, Chen et al. 2013, and
 factorBT, Bugakova et al. 2019, have skill and side; they maximise over the scores.)
@@ -31,6 +31,7 @@ SIDES = np.array([-1.0, 0.0, 1.0])
 SUREST = 1 - 1e-12
 N_KINDS = 6  # of a rater: side (3) × choice (2)
 USUAL_SKILL, USUAL_SPREAD = 2.2, float(np.log(2.0))
+SPREAD_PRECISION = 4.0  # log τ has a standard deviation of ½: a spread is hardly above 5
 MOST_STEPS, TOLERANCE = 300, 1e-4
 
 
@@ -161,13 +162,13 @@ def log_posterior(votes: Evidence, raters: Raters) -> tuple[float, Raters]:
     off = raters.skill - raters.usual
     prior = -0.5 * (
         off @ off + raters.lean @ raters.lean + (raters.usual - USUAL_SKILL) ** 2
-        + raters.left**2 + (raters.spread - USUAL_SPREAD) ** 2
+        + raters.left**2 + SPREAD_PRECISION * (raters.spread - USUAL_SPREAD) ** 2
     )  # fmt: skip
     gradient = Raters(
         by_gamma * (1 - raters.gamma**2) / 2 - off,
         by_lean - raters.lean,
         float(off.sum() - (raters.usual - USUAL_SKILL)),
         float(by_lean.sum() - raters.left),
-        float(by_spread - (raters.spread - USUAL_SPREAD)),
+        float(by_spread - SPREAD_PRECISION * (raters.spread - USUAL_SPREAD)),
     )
     return float(log_p.sum() + prior), gradient

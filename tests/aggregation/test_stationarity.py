@@ -133,7 +133,7 @@ def test_dawid_skene_is_at_a_maximum_of_its_posterior():
 def bradley_terry_log_posterior(table, raters, grid, log_weights):
     prior = sum((g - raters.usual) ** 2 for g in raters.skill)
     prior += sum(b**2 for b in raters.lean) + (raters.usual - 2.2) ** 2 + raters.left**2
-    prior += (raters.spread - math.log(2)) ** 2
+    prior += 4 * (raters.spread - math.log(2)) ** 2
     total = -prior / 2
     for i in range(table.n_items):
         votes = np.flatnonzero(table.item == i)

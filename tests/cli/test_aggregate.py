@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 
 import pytest
 from report_pages import by_class, plots
 from vote_tables import planted, records_of
 
-from prefkit.cli.app import main
 from prefkit.core.records import Comparison, Example, Preference, Vote
 from prefkit.formats.tables import read_records, write_records
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run a verb in this process; its exit code, stdout and stderr."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["prefkit", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return ended.value.code or 0, shown.out, shown.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ Layers are named one by one in an adapter's configuration, because vLLM does not
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -234,3 +234,16 @@ def reference_mode(model: Any) -> Generator[None]:
         raise TypeError("a model without an adapter has none to switch off")
     with model.disable_adapter():
         yield
+
+
+@contextmanager
+def still(model: Any, *, adapter: bool = True) -> Generator[None]:
+    """The model without dropout; without ``adapter`` also as it was before one, if it has one."""
+    training = model.training
+    model.eval()
+    off = not adapter and hasattr(model, "peft_config")
+    try:
+        with reference_mode(model) if off else nullcontext():
+            yield
+    finally:
+        model.train(training)

@@ -7,14 +7,17 @@ is locked" at once under load, whatever the busy timeout.
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from prefkit.core.errors import EnvironmentFault, PrefkitError, StoreError, require
@@ -22,6 +25,12 @@ from prefkit.core.errors import EnvironmentFault, PrefkitError, StoreError, requ
 BUSY_SECONDS = 30
 SHOWN = 120  # characters of a driver's message, which may quote a whole document
 _WRITES = "prefkit_writes"
+_CHUNK = 500  # names in one IN (...)
+_ATTEMPTS = 6
+# Another transaction was in the way, and the same work may succeed: serialization failure,
+# deadlock, or the same id written by both (then the second finds it there).
+_AGAIN = {"40001", "40P01", "23505"}
+T = TypeVar("T")
 
 
 class Database:
@@ -55,12 +64,38 @@ class Database:
             yield connection
 
     @contextmanager
+    def snapshot(self) -> Generator[sa.Connection]:
+        """As ``reading``, and all statements see the same moment on PostgreSQL too."""
+        with self.faults(), self.engine.connect() as connection:
+            if not self.is_sqlite:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
     def writing(self) -> Generator[sa.Connection]:
         """A transaction that holds the write lock from its start (SQLite)."""
         with self.faults(), self.engine.connect() as connection:
             connection = connection.execution_options(**{_WRITES: True})
             with connection.begin():
                 yield connection
+
+    def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """What ``work`` returns, after all it wrote is on disk.
+
+        On PostgreSQL it is done again where another transaction was in its way, so it must do
+        nothing but talk to the connection.
+        """
+        attempt = 1
+        while True:
+            try:
+                with self.writing() as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in _AGAIN or attempt == _ATTEMPTS:
+                    raise
+            time.sleep(secrets.randbelow(20) * attempt / 1000)
+            attempt += 1
 
     @contextmanager
     def faults(self) -> Generator[None]:
@@ -73,9 +108,48 @@ class Database:
                 raise
             raise mendable from None
 
+    def wipe(self) -> bool | None:
+        """Write the SQLite file anew, without the bytes of rows that were deleted.
+
+        Whether all old bytes are gone: False where another process had the file open. None for
+        PostgreSQL, which reuses the space in its own time.
+        """
+        if self.file is None:
+            return None
+        with self.faults():
+            connection = sqlite3.connect(self.file, timeout=BUSY_SECONDS, isolation_level=None)
+            try:
+                connection.execute("VACUUM")
+                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    raise
+                return False
+            finally:
+                connection.close()
+        return not busy
+
     def close(self) -> None:
         """Give every connection back; the last one folds SQLite's log into the file."""
         self.engine.dispose()
+
+
+def chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    """``items`` in lists short enough for one statement."""
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == _CHUNK:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def insert_new(connection: sa.Connection, table: sa.Table) -> Any:
+    """INSERT that leaves rows alone whose key is there."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table).on_conflict_do_nothing()
 
 
 def _url(path_or_url: str | Path) -> sa.URL:

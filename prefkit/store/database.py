@@ -108,6 +108,18 @@ class Database:
                 raise
             raise mendable from None
 
+    def check_durable(self) -> None:
+        """Raise StoreError for a server that says a vote is written before it is on disk."""
+        if self.is_sqlite:
+            return
+        with self.reading() as connection:
+            if connection.scalar(sa.text("SHOW synchronous_commit")) == "off":
+                raise StoreError(
+                    f"{self.name}: synchronous_commit is off, so a crash could lose votes that "
+                    "were shown as saved",
+                    hint="ALTER DATABASE NAME SET synchronous_commit TO on",
+                )
+
     def wipe(self) -> bool | None:
         """Write the SQLite file anew, without the bytes of rows that were deleted.
 

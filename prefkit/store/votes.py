@@ -59,9 +59,9 @@ class VoteStore:
         """The store at an SQLite path or a ``postgresql+psycopg://`` URL, made if there is none.
 
         An older schema is migrated; ``migration_backup`` then names the copy made before.
-        home: the folder of the signing key, and of the copy made before a PostgreSQL store is
-        migrated; the file's own folder where left out. Raises StoreError: nothing there
-        (``create=False``), written by a newer prefkit, damaged, or no store at all.
+        home: for a PostgreSQL store, the folder of its signing key and of that copy; an SQLite
+        store keeps both beside its file. Raises StoreError: nothing there (``create=False``),
+        written by a newer prefkit, damaged, or no store at all.
         """
         database = Database(path_or_url)
         if database.file is not None and not database.file.exists():
@@ -69,10 +69,11 @@ class VoteStore:
                 hint = "prefkit loop run makes pairs, prefkit annotate FILE reads them"
                 raise StoreError(f"{database.name}: there is no vote store yet", hint=hint)
             database.file.parent.mkdir(parents=True, exist_ok=True)
-        if home is None and database.file is not None:
+        if database.file is not None:
             home = database.file.parent
         store = cls(database, home)
         try:
+            database.check_durable()
             store.migration_backup = bring_up_to_date(database, home, MIGRATIONS)
         except BaseException:
             store.close()

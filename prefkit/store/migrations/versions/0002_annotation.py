@@ -4,14 +4,10 @@ People's names move to ``users``, and their rows carry an opaque id; rationales 
 ``texts``. Every old vote, and every side that was shown, gets its event.
 """
 
-import hashlib
-import json
-import secrets
-import uuid
-from datetime import UTC, datetime, timedelta
-
 import sqlalchemy as sa
 from alembic import op
+
+from prefkit.store.migrations.moving_0002 import OLD, Move
 
 revision = "0002"
 down_revision = "0001"
@@ -20,24 +16,12 @@ depends_on = None
 
 _SEQ = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _AT = sa.DateTime(timezone=True)
-_OLD = ("votes", "served", "standing")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_BATCH = 1000
-_OPTIONAL = (
-    "strength",
-    "p_a",
-    "confidence",
-    "shown_first",
-    "active_ms",
-    "guideline_version",
-    "replaces",
-)
 
 
 def upgrade() -> None:
     """Put the old rows aside, make the new tables, and write each old row into its place."""
     connection = op.get_bind()
-    for name in _OLD:
+    for name in OLD:
         op.execute(f"CREATE TEMPORARY TABLE old_{name} AS SELECT * FROM {name}")
     for name in ("standing", "served", "votes"):
         op.drop_table(name)
@@ -48,8 +32,8 @@ def upgrade() -> None:
     _create_views()
     _create_work()
     _create_people()
-    _Move(connection).run()
-    for name in _OLD:
+    Move(connection).run()
+    for name in OLD:
         op.execute(f"DROP TABLE old_{name}")
     _guard()
 
@@ -313,189 +297,3 @@ def _guard() -> None:
             f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} "
             "FOR EACH STATEMENT EXECUTE FUNCTION prefkit_append_only()"
         )
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=32).hexdigest()
-
-
-def _compact(value) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _utc(at: datetime) -> datetime:
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-
-
-class _Move:
-    """The old rows as events and views. The hash is rule 1, written out: see store/chain.py."""
-
-    def __init__(self, connection: sa.Connection) -> None:
-        self.connection = connection
-        self.meta = sa.MetaData()
-        names = ("events", "texts", "raters", "votes", "served", "standing", "users", "meta")
-        self.meta.reflect(connection, only=names)
-        self.old = {name: self._old_table(name) for name in _OLD}
-        self.waiting: dict[str, list[dict]] = {name: [] for name in ("events", "votes", "texts")}
-        self.chains: dict[str, list] = {}  # rater → [n, head, n_served, n_votes]
-        self.seq = 0
-        self.ids = self._people()
-
-    def _old_table(self, name: str) -> sa.TableClause:
-        columns = {
-            "votes": "seq id task_id comparison_id rater rater_kind choice strength p_a confidence "
-            "aspects rationale edit shown_first active_ms guideline_version replaces",
-            "served": "task_id rater shown_first",
-            "standing": "task_id rater vote_id choice",
-        }[name].split()
-        typed = {"votes": {"at": _AT, "late": sa.Boolean}, "served": {"at": _AT}}
-        typed["standing"] = {"counted": sa.Boolean}
-        return sa.table(
-            f"old_{name}",
-            *(sa.column(column) for column in columns),
-            *(sa.column(column, kind) for column, kind in typed[name].items()),
-        )
-
-    def _people(self) -> dict[str, str]:
-        """Name → id of everybody under whose name no machine ever voted."""
-        names = set()
-        for name in _OLD:
-            names.update(self.connection.scalars(sa.select(self.old[name].c.rater).distinct()))
-        voted = self.old["votes"].c
-        machines = set(
-            self.connection.scalars(
-                sa.select(voted.rater).where(voted.rater_kind != "human").distinct()
-            )
-        )
-        ids = {name: f"u{secrets.token_hex(8)[:15]}" for name in sorted(names - machines)}
-        now = datetime.now(UTC)
-        rows = [
-            {"id": new, "name": name, "role": "rater", "disabled": False, "epoch": 0}
-            | {"at": self._moment(now)}
-            for name, new in ids.items()
-        ]
-        self._insert("users", rows)
-        return ids
-
-    def run(self) -> None:
-        served = {
-            (row["task_id"], row["rater"]): row
-            for row in self._rows(self.old["served"], "at", "task_id", "rater")
-        }
-        for row in self._rows(self.old["votes"], "seq"):
-            shown = served.pop((row["task_id"], row["rater"]), None)
-            if shown is not None:
-                self._served(shown)
-            self._vote(row)
-            if len(self.waiting["events"]) >= _BATCH:
-                self._flush()
-        for shown in served.values():
-            self._served(shown)
-        self._flush()
-        self._insert(
-            "standing",
-            [{**row, "rater": self._id(row["rater"])} for row in self._rows(self.old["standing"])],
-        )
-        self._insert_served()
-        self._finish()
-
-    def _rows(self, table: sa.TableClause, *order: str) -> list[dict]:
-        query = sa.select(table).order_by(*(table.c[name] for name in order))
-        return [dict(row) for row in self.connection.execute(query).mappings()]
-
-    def _id(self, rater: str) -> str:
-        return self.ids.get(rater, rater)
-
-    def _moment(self, at: datetime) -> datetime:
-        at = _utc(at)
-        return at.replace(tzinfo=None) if self.connection.dialect.name == "sqlite" else at
-
-    def _insert(self, name: str, rows: list[dict]) -> None:
-        for start in range(0, len(rows), _BATCH):
-            table = self.meta.tables[name]
-            self.connection.execute(sa.insert(table), rows[start : start + _BATCH])
-
-    def _flush(self) -> None:
-        for name, rows in self.waiting.items():
-            self._insert(name, rows)
-            rows.clear()
-
-    def _event(self, event_id, rater, kind, task_id, at, payload) -> None:
-        end = self.chains.setdefault(rater, [0, "0" * 64, 0, 0])
-        n, prev = end[0] + 1, end[1]
-        at_us = (_utc(at) - _EPOCH) // timedelta(microseconds=1)
-        text = _compact(payload)
-        hashed = _compact([1, rater, n, kind, at_us, event_id, task_id, text, prev])
-        self.seq += 1
-        end[:] = [n, _digest(hashed.encode()), end[2] + (kind == "served"), end[3]]
-        end[3] += kind == "vote"
-        row = {"seq": self.seq, "id": event_id, "rater": rater, "n": n, "kind": kind}
-        row |= {"task_id": task_id, "at": at_us, "payload": text, "prev": prev, "hash": end[1]}
-        self.waiting["events"].append(row)
-
-    def _served(self, row: dict) -> None:
-        token = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{row['task_id']}\n{self._id(row['rater'])}"))
-        payload = {"side": row["shown_first"], "lane": 1, "kind": "label"}
-        self._event(
-            token, self._id(row["rater"]), "served", row["task_id"], row["at"], payload
-        )
-
-    def _vote(self, row: dict) -> None:
-        rater, aspects = self._id(row["rater"]), json.loads(row["aspects"])
-        payload = {name: row[name] for name in ("comparison_id", "rater_kind", "choice", "late")}
-        payload |= {name: row[name] for name in _OPTIONAL if row[name] is not None}
-        if aspects:
-            payload["aspects"] = aspects
-        for field in ("rationale", "edit"):
-            text = row.pop(field)
-            if text is not None:
-                salt = secrets.token_bytes(16)
-                payload[field] = _digest(salt + text.encode("utf-8"))
-                words = {"vote_id": row["id"], "field": field, "rater": rater}
-                self.waiting["texts"].append(words | {"salt": salt.hex(), "text": text})
-        kind = "undo" if row["choice"] == "withdrawn" else "vote"
-        self._event(row["id"], rater, kind, row["task_id"], row["at"], payload)
-        new = row | {"seq": self.seq, "rater": rater, "at": self._moment(row["at"])}
-        self.waiting["votes"].append(new | {"aspects": _compact(aspects)})
-
-    def _insert_served(self) -> None:
-        """Read back from the events: served is a view of them."""
-        events = self.meta.tables["events"]
-        rows = self.connection.execute(
-            sa.select(events).where(events.c.kind == "served").order_by(events.c.seq)
-        ).mappings()
-        self._insert(
-            "served",
-            [
-                {
-                    "task_id": row["task_id"],
-                    "rater": row["rater"],
-                    "shown_first": json.loads(row["payload"])["side"],
-                    "at": self._moment(_EPOCH + timedelta(microseconds=row["at"])),
-                    "lane": 1,
-                    "token": row["id"],
-                }
-                for row in rows
-            ],
-        )
-
-    def _finish(self) -> None:
-        start = {f"at{lane}_{part}": value for lane in "012" for part, value in _START}
-        self._insert(
-            "raters",
-            [
-                {"rater": rater, "n": n, "head": head, "n_served": n_served, "n_votes": n_votes}
-                | {"n_signed": 0, "epoch": 0, **start}
-                for rater, (n, head, n_served, n_votes) in sorted(self.chains.items())
-            ],
-        )
-        facts = {"salt": secrets.token_hex(16), "order_epoch": "0", "chain_rule": "1"}
-        self._insert("meta", [{"key": key, "value": value} for key, value in facts.items()])
-        if self.connection.dialect.name != "sqlite" and self.seq:
-            self.connection.execute(
-                sa.text("SELECT setval(pg_get_serial_sequence('events', 'seq'), :last)"),
-                {"last": self.seq},
-            )
-
-
-_START = (("p", -1), ("id", ""))

@@ -11,6 +11,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,12 +22,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from prefkit.core.errors import EnvironmentFault, PrefkitError, StoreError, require
+from prefkit.store.writer import GroupWriter
 
 BUSY_SECONDS = 30
 SHOWN = 120  # characters of a driver's message, which may quote a whole document
 _WRITES = "prefkit_writes"
 _CHUNK = 500  # names in one IN (...)
 _ATTEMPTS = 6
+_AT_ONCE = 16  # transactions of one process on PostgreSQL
 # Another transaction was in the way, and the same work may succeed: serialization failure,
 # deadlock, or the same id written by both (then the second finds it there).
 _AGAIN = {"40001", "40P01", "23505"}
@@ -43,14 +46,20 @@ class Database:
         url = _url(path_or_url)
         self.name = url.render_as_string(hide_password=True)
         self.file: Path | None = None
+        self._group: GroupWriter | None = None
+        self._threads: ThreadPoolExecutor | None = None
         if url.get_backend_name() == "sqlite":
             self.file = Path(url.database or "")
             self.name = str(self.file)
             self.engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
             event.listen(self.engine, "connect", _on_sqlite_connect)
             event.listen(self.engine, "begin", _on_sqlite_begin)
+            turns = self.file.with_name(f"{self.file.name}-writers")
+            self._group = GroupWriter(self.writing, turns, BUSY_SECONDS)
         else:
-            self.engine = sa.create_engine(url, pool_pre_ping=True)
+            self.engine = sa.create_engine(
+                url, pool_pre_ping=True, pool_size=_AT_ONCE, max_overflow=_AT_ONCE
+            )
 
     @property
     def is_sqlite(self) -> bool:
@@ -80,12 +89,29 @@ class Database:
             with connection.begin():
                 yield connection
 
-    def write(self, work: Callable[[sa.Connection], T]) -> T:
-        """What ``work`` returns, after all it wrote is on disk.
+    def submit(self, work: Callable[[sa.Connection], T]) -> Future[T]:
+        """What ``work`` returns, once all it wrote is on disk; or what it raised.
 
-        On PostgreSQL it is done again where another transaction was in its way, so it must do
-        nothing but talk to the connection.
+        Many works share a commit on SQLite (store/writer.py). On PostgreSQL each has its own, and
+        is done again where another transaction was in its way. So a work does nothing but talk to
+        its connection, briefly, and submits no other.
         """
+
+        def guarded(connection: sa.Connection) -> T:
+            with self.faults():
+                return work(connection)
+
+        if self._group is not None:
+            return self._group.submit(guarded)
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="votes")
+        return self._threads.submit(self._attempt, work)
+
+    def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """``submit``, waited for."""
+        return self._attempt(work) if self._group is None else self.submit(work).result()
+
+    def _attempt(self, work: Callable[[sa.Connection], T]) -> T:
         attempt = 1
         while True:
             try:
@@ -143,6 +169,10 @@ class Database:
 
     def close(self) -> None:
         """Give every connection back; the last one folds SQLite's log into the file."""
+        if self._group is not None:
+            self._group.close()
+        if self._threads is not None:
+            self._threads.shutdown()
         self.engine.dispose()
 
 

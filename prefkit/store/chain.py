@@ -128,7 +128,7 @@ def lock_raters(connection: sa.Connection, names: Iterable[str]) -> dict[str, Ra
         found = _locked(connection, chunk)
         missing = [name for name in chunk if name not in found]
         if missing:
-            new = [_columns(RaterRow(name)) | {"n_signed": 0} for name in missing]
+            new = [{"rater": name, "n_signed": 0, **_columns(RaterRow(name))} for name in missing]
             connection.execute(insert_new(connection, raters), new)
             found |= _locked(connection, missing)
         rows |= found
@@ -226,5 +226,5 @@ def _columns(row: RaterRow) -> dict[str, Any]:
         for lane, place in row.at.items()
         for part, value in zip(("p", "id"), place, strict=True)
     }
-    plain = ("rater", "n", "head", "n_served", "n_votes", "epoch", "looked_at")
+    plain = ("n", "head", "n_served", "n_votes", "epoch", "looked_at")
     return {name: getattr(row, name) for name in plain} | places

@@ -47,7 +47,7 @@ class SigningKey:
 
     def signature(self, text: str) -> str:
         """HMAC-SHA256 of ``text`` as 64 hexadecimal digits."""
-        return hmac.new(self.secret, text.encode("ascii"), hashlib.sha256).hexdigest()
+        return hmac.new(self.secret, text.encode("utf-8"), hashlib.sha256).hexdigest()
 
 
 def find_key(home: Path | None) -> SigningKey | None:
@@ -171,12 +171,13 @@ def check_heads(connection: sa.Connection, key: SigningKey | None, found: list[s
             found.append(f"{place}: was changed after it was written")
         if key is not None and row["key_id"] == key.id:
             checked.n_checked += 1
-            if not hmac.compare_digest(row["signature"], key.signature(row["hash"])):
+            signature = key.signature(row["hash"]).encode("utf-8")
+            if not hmac.compare_digest(row["signature"].encode("utf-8"), signature):
                 found.append(f"{place}: its signature is forged")
         prev = row["hash"]
         try:
             ends = json.loads(row["chains"])
-            checked.named |= {(rater, n): (row["seq"], end) for rater, n, end in ends}
+            checked.named |= {(str(r), int(n)): (row["seq"], str(end)) for r, n, end in ends}
         except (ValueError, TypeError):
             found.append(f"{place}: its list of chains cannot be read")
     return checked

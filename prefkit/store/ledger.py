@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
@@ -38,6 +38,7 @@ _FACTS = ("comparison_id", "rater_kind", "choice", "late")
 _OPTIONAL = (
     "strength", "p_a", "confidence", "shown_first", "active_ms", "guideline_version", "replaces",
 )  # fmt: skip
+UNREADABLE = (ValueError, KeyError, TypeError, OverflowError)  # what a damaged payload raises
 Key = tuple[str, str]  # task id, rater
 
 
@@ -92,9 +93,9 @@ class _Book:
 def fold(views: Views, event: Event) -> None:
     """Let ``event`` come after all that ``views`` follows from.
 
-    Raises ValueError, KeyError or TypeError for a payload that is not what its kind has.
+    Raises one of UNREADABLE for a payload that is not what its kind has.
     """
-    payload = json.loads(event.payload)
+    payload = payload_of(event)
     views.raters.setdefault(event.rater, RaterRow(event.rater)).take(event)
     key = (event.task_id or "", event.rater)
     if event.kind in ("vote", "undo"):
@@ -110,6 +111,14 @@ def fold(views: Views, event: Event) -> None:
             views.flags[key] = Flagged(note, chain.moment(event.at))
         else:
             views.flags.pop(key, None)
+
+
+def payload_of(event: Event) -> dict[str, Any]:
+    """What the event says; raises ValueError or TypeError where it is no JSON object."""
+    payload = json.loads(event.payload)
+    if not isinstance(payload, dict):
+        raise TypeError("not a JSON object")
+    return cast(dict[str, Any], payload)
 
 
 def settle(views: Views, vote: Vote) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from prefkit.core.errors import StoreError
+from prefkit.core.records import Vote
 from prefkit.store import chain, ledger
 from prefkit.store.chain import Event, RaterRow
 from prefkit.store.database import chunks
@@ -32,7 +33,7 @@ def views_of(connection: sa.Connection) -> Views:
     for event in all_events(connection):
         try:
             ledger.fold(views, event)
-        except (ValueError, KeyError, TypeError) as error:
+        except ledger.UNREADABLE as error:
             raise StoreError(
                 f"rater {event.rater}, event {event.n}: cannot be read: {error}",
                 hint="prefkit store verify names every fault; put a backup in its place",
@@ -60,10 +61,17 @@ def _vote_differences(connection: sa.Connection, views: Views) -> Iterator[str]:
         expected = views.votes.get(row["seq"])
         if expected is None:
             yield f"vote {row['id']}: no event says so"
-        elif ledger.vote_of(row) != expected:
+        elif not _is(row, expected):
             yield f"vote {row['id']}: not what its event says"
     for seq in sorted(missing):
         yield f"vote {views.votes[seq].id}: its event is there, the vote is gone"
+
+
+def _is(row: Mapping[Any, Any], vote: Vote) -> bool:
+    try:
+        return ledger.vote_of(row) == vote
+    except ledger.UNREADABLE:
+        return False
 
 
 def _compare(

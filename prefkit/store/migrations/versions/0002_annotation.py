@@ -4,6 +4,8 @@ People's names move to ``users``, and their rows carry an opaque id; rationales 
 ``texts``. Every old vote, and every side that was shown, gets its event.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -38,27 +40,27 @@ def upgrade() -> None:
     _guard()
 
 
-def _text(name: str, *, null: bool = False, key: bool = False) -> sa.Column:
+def _text(name: str, *, null: bool = False, key: bool = False) -> sa.Column[Any]:
     return sa.Column(name, sa.Text, nullable=null, primary_key=key)
 
 
-def _whole(name: str, *, null: bool = False) -> sa.Column:
+def _whole(name: str, *, null: bool = False) -> sa.Column[Any]:
     return sa.Column(name, sa.BigInteger, nullable=null)
 
 
-def _at(name: str, *, null: bool = False) -> sa.Column:
+def _at(name: str, *, null: bool = False) -> sa.Column[Any]:
     return sa.Column(name, _AT, nullable=null)
 
 
-def _flag(name: str) -> sa.Column:
+def _flag(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.Boolean, nullable=False)
 
 
-def _seq() -> sa.Column:
+def _seq() -> sa.Column[Any]:
     return sa.Column("seq", _SEQ, primary_key=True, autoincrement=True)
 
 
-def _task(*, key: bool = False) -> sa.Column:
+def _task(*, key: bool = False) -> sa.Column[Any]:
     return sa.Column(
         "task_id", sa.Text, sa.ForeignKey("tasks.id"), nullable=False, primary_key=key
     )

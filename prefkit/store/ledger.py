@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, cast
@@ -83,10 +83,13 @@ class Views:
 
 @dataclass(slots=True)
 class _Book:
-    """The rows of the tasks at hand, changed in memory and written once."""
+    """The rows of the tasks at hand, changed in memory and written once.
+
+    free: how many votes each task wants that nobody holds a lease for, done ones among them.
+    """
 
     views: Views = field(default_factory=Views)
-    k: dict[str, int] = field(default_factory=dict[str, int])
+    free: dict[str, int] = field(default_factory=dict[str, int])
     comparison: dict[str, str] = field(default_factory=dict[str, str])
 
 
@@ -146,10 +149,23 @@ def append(connection: sa.Connection, new: Sequence[Vote]) -> list[Vote]:
         if vote.id not in known:
             known.add(vote.id)
             fresh.append(vote)
-    if not fresh:
-        return []
+    return enter(connection, rows, fresh) if fresh else []
+
+
+def enter(
+    connection: sa.Connection,
+    rows: Mapping[str, RaterRow],
+    fresh: Sequence[Vote],
+    *,
+    held: Collection[str] = (),
+) -> list[Vote]:
+    """Write votes whose ids are new, as ``append`` does.
+
+    rows: their raters' rows, locked by this transaction. held: tasks of which the rater holds a
+    live lease, counted in ``n_leased`` still: their vote has a place and is not late.
+    """
     book = _read_book(connection, sorted({vote.task_id for vote in fresh}))
-    written = [_enter(book, vote) for vote in fresh]
+    written = [_judged(book, vote, vote.task_id in held) for vote in fresh]
     sealed = [_sealed(vote) for vote in written]
     linked = chain.append(connection, rows, [event for event, _ in sealed])
     connection.execute(
@@ -181,14 +197,16 @@ def _read_book(connection: sa.Connection, task_ids: list[str]) -> _Book:
             .with_for_update(key_share=True)
         )
         for row in rows:
-            book.k[row.id], book.views.n_done[row.id] = row.k, row.n_done
+            book.free[row.id] = row.k - row.n_leased
+            book.views.n_done[row.id] = row.n_done
             book.comparison[row.id] = row.comparison_id
         for row in connection.execute(sa.select(standing).where(standing.c.task_id.in_(chunk))):
             book.views.stands[row.task_id, row.rater] = Stand(row.vote_id, row.choice, row.counted)
     return book
 
 
-def _enter(book: _Book, vote: Vote) -> Vote:
+def _judged(book: _Book, vote: Vote, held: bool) -> Vote:
+    """The vote with ``replaces`` and ``late`` as they are now, entered in the book."""
     if book.comparison.get(vote.task_id) != vote.comparison_id:
         raise StoreError(
             f"vote {vote.id}: task {vote.task_id} of comparison {vote.comparison_id} is not in "
@@ -196,12 +214,11 @@ def _enter(book: _Book, vote: Vote) -> Vote:
             hint="add the comparison before its votes",
         )
     before = book.views.stands.get((vote.task_id, vote.rater))
-    n_done = book.views.n_done[vote.task_id]
+    free = book.free[vote.task_id] - book.views.n_done[vote.task_id] + held
     if before is not None:
         vote = replace(vote, replaces=before.vote_id)
-        n_done -= before.counted
-    full = n_done >= book.k[vote.task_id]
-    if vote.rater_kind == "human" and vote.choice in COUNTED and full:
+        free += before.counted
+    if vote.rater_kind == "human" and vote.choice in COUNTED and free < 1:
         vote = replace(vote, late=True)
     settle(book.views, vote)
     return vote

@@ -110,12 +110,8 @@ def digest(data: str | bytes) -> str:
 
 def event_hash(event: Event) -> str:
     """What ``event.hash`` has to be: a digest of everything else but its row number."""
-    return digest(
-        compact(
-            [RULE, event.rater, event.n, event.kind, event.at, event.id]
-            + [event.task_id, event.payload, event.prev]
-        )
-    )
+    names = ("rater", "n", "kind", "at", "id", "task_id", "payload", "prev")
+    return digest(compact([RULE, *(getattr(event, name) for name in names)]))
 
 
 def lock_raters(connection: sa.Connection, names: Iterable[str]) -> dict[str, RaterRow]:

@@ -32,9 +32,7 @@ def add(connection: sa.Connection, new: Mapping[str, Comparison], k: int) -> int
         known.update(connection.scalars(query))
     fresh = [comparison for comparison in new.values() if comparison.id not in known]
     if fresh:
-        connection.execute(
-            insert_new(connection, comparisons), [_comparison_row(c) for c in fresh]
-        )
+        connection.execute(insert_new(connection, comparisons), [_comparison_row(c) for c in fresh])
         connection.execute(insert_new(connection, tasks), [_task_row(c, k) for c in fresh])
     changed = 0
     for chunk in chunks(sorted(known)):

@@ -120,4 +120,3 @@ def _upgrade(connection: sa.Connection, migrations: Path, to: str) -> None:
     config.attributes["connection"] = connection
     logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
     command.upgrade(config, to)
-

@@ -93,9 +93,7 @@ def _counted() -> sa.Column[Any]:
 
 
 def _task(*, key: bool = False) -> sa.Column[Any]:
-    return sa.Column(
-        "task_id", sa.Text, sa.ForeignKey("tasks.id"), primary_key=key, nullable=False
-    )
+    return sa.Column("task_id", sa.Text, sa.ForeignKey("tasks.id"), primary_key=key, nullable=False)
 
 
 meta = sa.Table("meta", metadata, _key("key"), _text("value"))

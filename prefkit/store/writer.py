@@ -98,7 +98,7 @@ class GroupWriter:
             with self._turn(), self._transaction() as connection:
                 for job in batch:
                     values += _do(connection, job, alone=len(batch) == 1)
-        except BaseException as error:  # noqa: BLE001: handed on to those who wait for it
+        except BaseException as error:  # noqa: BLE001 - handed on to those who wait for it
             for job in batch:
                 if not job.future.done():
                     job.future.set_exception(error)
@@ -138,7 +138,7 @@ def _do(connection: sa.Connection, job: _Job, *, alone: bool) -> list[tuple[_Job
     try:
         value = job.work(connection)
         savepoint.commit()
-    except BaseException as error:  # noqa: BLE001: handed on to the one who waits for it
+    except BaseException as error:  # noqa: BLE001 - handed on to the one who waits for it
         try:
             savepoint.rollback()
         except DBAPIError:  # a full disk has ended the whole transaction: all of the batch fail

@@ -237,9 +237,7 @@ def test_the_key_is_for_its_owner_alone_and_made_once(tmp_path):
         "UPDATE texts SET text = 'other'",
     ],
 )
-def test_the_database_itself_refuses_to_change_what_was_written(
-    voted, place, tmp_path, statement
-):
+def test_the_database_itself_refuses_to_change_what_was_written(voted, place, tmp_path, statement):
     voted.backup(tmp_path / "copy.db")
     address = str(place)
     engine = sa.create_engine(address if "://" in address else f"sqlite:///{address}")

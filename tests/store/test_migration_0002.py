@@ -34,9 +34,9 @@ OLD_STANDING = (
 
 def _old_vote(number, index, rater=NAME, choice="a", **values):
     row = dict.fromkeys(
-        "strength p_a confidence rationale edit shown_first active_ms guideline_version replaces"
-        .split()
-    )  # fmt: skip
+        ["strength", "p_a", "confidence", "rationale", "edit", "shown_first", "active_ms"]
+    )
+    row |= {"guideline_version": None, "replaces": None}
     row |= {
         "id": f"vote-{number}",
         "task_id": GIVEN[index].id,

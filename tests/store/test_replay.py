@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import threading
 from datetime import UTC, datetime
-from pathlib import Path
 
 import tampering
 from hypothesis import given, settings
@@ -53,21 +52,20 @@ def _run(store, steps):
 @settings(max_examples=40)
 @given(steps=STEPS)
 def test_a_replay_gives_the_live_views_whatever_was_done(steps):
-    with tempfile.TemporaryDirectory() as folder:
-        with VoteStore.open(Path(folder) / "votes.db") as store:
-            store.add(COMPARISONS, k=2)
-            _run(store, steps)
-            assert store.replay() == []
-            assert store.verify() == []
-            votes, counts = store.votes(), store.counts()
-            place = Path(folder) / "votes.db"
-            tampering.run(
-                place, "DELETE FROM standing", "DELETE FROM votes", "DELETE FROM served",
-                "UPDATE tasks SET n_done = 7", "UPDATE raters SET n = 0, n_served = 3",
-            )  # fmt: skip
-            assert store.replay(write=True) != []
-            assert store.verify() == []
-            assert (store.votes(), store.counts()) == (votes, counts)
+    with tempfile.TemporaryDirectory() as folder, VoteStore.open(f"{folder}/votes.db") as store:
+        store.add(COMPARISONS, k=2)
+        _run(store, steps)
+        assert store.replay() == []
+        assert store.verify() == []
+        votes, counts = store.votes(), store.counts()
+        tampering.run(
+            f"{folder}/votes.db",
+            *("DELETE FROM standing", "DELETE FROM votes", "DELETE FROM served"),
+            *("UPDATE tasks SET n_done = 7", "UPDATE raters SET n = 0, n_served = 3"),
+        )
+        assert store.replay(write=True) != []
+        assert store.verify() == []
+        assert (store.votes(), store.counts()) == (votes, counts)
 
 
 def test_a_replay_mends_the_views_and_leaves_them_guarded(store, place):
@@ -161,4 +159,4 @@ def test_fold_takes_events_of_other_kinds_as_they_are(store):
         row.take(event)
         ledger.fold(views, event)
     assert views.raters["system"].n == 7
-    assert not (views.votes or views.stands or views.served or views.flags)
+    assert [views.votes, views.stands, views.served, views.flags] == [{}] * 4

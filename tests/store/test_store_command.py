@@ -45,7 +45,7 @@ def test_a_replay_says_what_differs_and_mends_it_when_asked(run, workspace):
     assert (code, said["same"], len(said["differences"]), said["written"]) == (1, False, 3, False)
     code, said = run("replay", workspace, "--write")
     assert (code, said["written"]) == (0, True)
-    assert run("replay", workspace) [1]["same"] is True
+    assert run("replay", workspace)[1]["same"] is True
     assert run("verify", workspace)[0] == 0
 
 

@@ -25,9 +25,9 @@ def database(tmp_path):
 
 
 def insert(value):
-    return lambda connection: connection.execute(
-        sa.text("INSERT INTO t VALUES (:x)"), {"x": value}
-    ).rowcount
+    return lambda connection: (
+        connection.execute(sa.text("INSERT INTO t VALUES (:x)"), {"x": value}).rowcount
+    )
 
 
 def values(database):

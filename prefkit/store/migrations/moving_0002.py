@@ -21,14 +21,16 @@ import sqlalchemy as sa
 OLD = ("votes", "served", "standing")
 _COLUMNS: dict[str, dict[str, Any]] = {
     "votes": dict.fromkeys(
-        "seq id task_id comparison_id rater rater_kind choice strength p_a confidence aspects "
-        "rationale edit shown_first active_ms guideline_version replaces".split()
+        [
+            *("seq", "id", "task_id", "comparison_id", "rater", "rater_kind", "choice"),
+            *("strength", "p_a", "confidence", "aspects", "rationale", "edit", "shown_first"),
+            *("active_ms", "guideline_version", "replaces"),
+        ]
     )
     | {"at": sa.DateTime(timezone=True), "late": sa.Boolean},
     "served": dict.fromkeys(["task_id", "rater", "shown_first"])
     | {"at": sa.DateTime(timezone=True)},
-    "standing": dict.fromkeys(["task_id", "rater", "vote_id", "choice"])
-    | {"counted": sa.Boolean},
+    "standing": dict.fromkeys(["task_id", "rater", "vote_id", "choice"]) | {"counted": sa.Boolean},
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH = 1000

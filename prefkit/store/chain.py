@@ -28,9 +28,17 @@ START = "0" * 64  # what stands before the first event
 RULE = 1  # of the hash: the first item of what is hashed
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+# Statements are made once: making one anew costs more than SQLite takes to do it.
 _NEXT = sa.text(
     "SELECT nextval(pg_get_serial_sequence('events', 'seq')) FROM generate_series(1, :n)"
 )
+_LAST = sa.select(sa.func.max(events.c.seq))
+_INSERT = sa.insert(events)
+_NAMES: sa.BindParameter[Any] = sa.bindparam("names", expanding=True)
+_LOCK = (
+    sa.select(raters).where(raters.c.rater.in_(_NAMES)).order_by(raters.c.rater).with_for_update()
+)
+_SAVE = sa.update(raters).where(raters.c.rater == sa.bindparam("of"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,9 @@ class RaterRow:
         self.n_votes += event.kind == "vote"
 
 
+_FIELDS = tuple(Event.__dataclass_fields__)
+
+
 def micros(at: datetime) -> int:
     """Microseconds from 1970 to ``at``, exactly."""
     return (at - _EPOCH) // _MICROSECOND
@@ -132,12 +143,6 @@ def lock_raters(connection: sa.Connection, names: Iterable[str]) -> dict[str, Ra
 
 
 def _locked(connection: sa.Connection, names: list[str]) -> dict[str, RaterRow]:
-    query = (
-        sa.select(raters)
-        .where(raters.c.rater.in_(names))
-        .order_by(raters.c.rater)
-        .with_for_update()
-    )
     return {
         row.rater: RaterRow(
             row.rater,
@@ -149,7 +154,7 @@ def _locked(connection: sa.Connection, names: list[str]) -> dict[str, RaterRow]:
             {0: (row.at0_p, row.at0_id), 1: (row.at1_p, row.at1_id), 2: (row.at2_p, row.at2_id)},
             row.looked_at,
         )
-        for row in connection.execute(query)
+        for row in connection.execute(_LOCK, {"names": names})
     }
 
 
@@ -168,7 +173,7 @@ def append(
         row.take(linked)
         written.append(linked)
     if written:
-        connection.execute(sa.insert(events), [event_row(event) for event in written])
+        connection.execute(_INSERT, [event_row(event) for event in written])
     return written
 
 
@@ -191,7 +196,7 @@ def link(row: RaterRow, seq: int, new: NewEvent) -> Event:
 
 def event_row(event: Event) -> dict[str, Any]:
     """The row of an event."""
-    return {name: getattr(event, name) for name in Event.__dataclass_fields__}
+    return {name: getattr(event, name) for name in _FIELDS}
 
 
 def event_of(row: Mapping[Any, Any]) -> Event:
@@ -204,7 +209,7 @@ def _take(connection: sa.Connection, n: int) -> list[int]:
     if n == 0:
         return []
     if connection.dialect.name == "sqlite":  # its writer is alone, and events are never deleted
-        last = connection.scalar(sa.select(sa.func.max(events.c.seq))) or 0
+        last = connection.scalar(_LAST) or 0
         return list(range(last + 1, last + 1 + n))
     return sorted(connection.scalars(_NEXT, {"n": n}))
 
@@ -213,7 +218,7 @@ def save(connection: sa.Connection, rows: Iterable[RaterRow]) -> None:
     """Write the locked rows back."""
     values = [{"of": row.rater, **_columns(row)} for row in rows]
     if values:
-        connection.execute(sa.update(raters).where(raters.c.rater == sa.bindparam("of")), values)
+        connection.execute(_SAVE, values)
 
 
 def _columns(row: RaterRow) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import hmac
 import json
 import os
 import secrets
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ from prefkit.store.tables import heads, raters
 KEY_NAME = "store.key"
 KEY_VARIABLE = "PREFKIT_STORE_KEY"
 _LOCK_KEY = 0x68656164  # "head": one process signs a PostgreSQL store at a time
+
+
+_making = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +75,15 @@ def find_key(home: Path | None) -> SigningKey | None:
 
 def find_or_make_key(home: Path | None) -> SigningKey | None:
     """The key, made in ``home`` if there is none yet; None without a folder to make it in."""
-    found = find_key(home)
-    if found is not None or home is None:
-        return found
+    with _making:
+        found = find_key(home)
+        if found is None and home is not None:
+            _make_key(home)
+            found = find_key(home)
+    return found
+
+
+def _make_key(home: Path) -> None:
     path = home / KEY_NAME
     temporary = path.with_name(f"{KEY_NAME}.tmp-{os.getpid()}")
     try:
@@ -89,7 +99,6 @@ def find_or_make_key(home: Path | None) -> SigningKey | None:
         fsync_folder(home)
     except OSError as error:
         raise from_os_error(error, path) or error from error
-    return find_key(home)
 
 
 def _read(text: str, place: str) -> SigningKey:

@@ -41,6 +41,25 @@ _OPTIONAL = (
 UNREADABLE = (ValueError, KeyError, TypeError, OverflowError)  # what a damaged payload raises
 Key = tuple[str, str]  # task id, rater
 
+# Statements are made once: making one anew costs more than SQLite takes to do it.
+_IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+_ON_TASK: sa.BindParameter[Any] = sa.bindparam("on_task")
+_BY: sa.BindParameter[Any] = sa.bindparam("by")
+_KNOWN = sa.select(events.c.id).where(events.c.id.in_(_IDS))
+# Locked in the order of their ids, so that two writers cannot wait for each other.
+_LOCK_TASKS = (
+    sa.select(tasks)
+    .where(tasks.c.id.in_(_IDS))
+    .order_by(tasks.c.id)
+    .with_for_update(key_share=True)
+)
+_STANDS = sa.select(standing).where(standing.c.task_id.in_(_IDS))
+_UNSTAND = sa.delete(standing).where(standing.c.task_id == _ON_TASK, standing.c.rater == _BY)
+_STAND = sa.insert(standing)
+_COUNT = sa.update(tasks).where(tasks.c.id == _ON_TASK).values(n_done=sa.bindparam("now_done"))
+_VOTE = sa.insert(votes)
+_TEXT = sa.insert(texts)
+
 
 @dataclass(slots=True)
 class Stand:
@@ -169,11 +188,11 @@ def enter(
     sealed = [_sealed(vote) for vote in written]
     linked = chain.append(connection, rows, [event for event, _ in sealed])
     connection.execute(
-        sa.insert(votes), [vote_row(vote, e.seq) for vote, e in zip(written, linked, strict=True)]
+        _VOTE, [vote_row(vote, e.seq) for vote, e in zip(written, linked, strict=True)]
     )
     words = [row for _, rows_of_vote in sealed for row in rows_of_vote]
     if words:
-        connection.execute(sa.insert(texts), words)
+        connection.execute(_TEXT, words)
     _write_book(connection, book, {(vote.task_id, vote.rater) for vote in written})
     chain.save(connection, rows.values())
     return written
@@ -182,31 +201,24 @@ def enter(
 def _known_ids(connection: sa.Connection, ids: list[str]) -> set[str]:
     found: set[str] = set()
     for chunk in chunks(ids):
-        found.update(connection.scalars(sa.select(events.c.id).where(events.c.id.in_(chunk))))
+        found.update(connection.scalars(_KNOWN, {"ids": chunk}))
     return found
 
 
 def _read_book(connection: sa.Connection, task_ids: list[str]) -> _Book:
     book = _Book()
     for chunk in chunks(task_ids):
-        # Locked in the order of their ids, so that two writers cannot wait for each other.
-        rows = connection.execute(
-            sa.select(tasks)
-            .where(tasks.c.id.in_(chunk))
-            .order_by(tasks.c.id)
-            .with_for_update(key_share=True)
-        )
-        for row in rows:
+        for row in connection.execute(_LOCK_TASKS, {"ids": chunk}):
             book.free[row.id] = row.k - row.n_leased
             book.views.n_done[row.id] = row.n_done
             book.comparison[row.id] = row.comparison_id
-        for row in connection.execute(sa.select(standing).where(standing.c.task_id.in_(chunk))):
+        for row in connection.execute(_STANDS, {"ids": chunk}):
             book.views.stands[row.task_id, row.rater] = Stand(row.vote_id, row.choice, row.counted)
     return book
 
 
 def _judged(book: _Book, vote: Vote, held: bool) -> Vote:
-    """The vote with ``replaces`` and ``late`` as they are now, entered in the book."""
+    """The vote as it is written (``replaces``, ``late``, its words), entered in the book."""
     if book.comparison.get(vote.task_id) != vote.comparison_id:
         raise StoreError(
             f"vote {vote.id}: task {vote.task_id} of comparison {vote.comparison_id} is not in "
@@ -218,6 +230,9 @@ def _judged(book: _Book, vote: Vote, held: bool) -> Vote:
     if before is not None:
         vote = replace(vote, replaces=before.vote_id)
         free += before.counted
+    words = {name: storable(text) for name in WORDS if (text := getattr(vote, name)) is not None}
+    if words:
+        vote = replace(vote, **words)
     if vote.rater_kind == "human" and vote.choice in COUNTED and free < 1:
         vote = replace(vote, late=True)
     settle(book.views, vote)
@@ -261,9 +276,8 @@ def text_digest(salt: str, text: str) -> str:
 
 
 def _write_book(connection: sa.Connection, book: _Book, changed: set[Key]) -> None:
-    on_task, by = sa.bindparam("on_task"), sa.bindparam("by")
     connection.execute(
-        sa.delete(standing).where(standing.c.task_id == on_task, standing.c.rater == by),
+        _UNSTAND,
         [{"on_task": task_id, "by": rater} for task_id, rater in sorted(changed)],
     )
     rows = [
@@ -272,9 +286,9 @@ def _write_book(connection: sa.Connection, book: _Book, changed: set[Key]) -> No
         if key in book.views.stands
     ]
     if rows:
-        connection.execute(sa.insert(standing), rows)
+        connection.execute(_STAND, rows)
     connection.execute(
-        sa.update(tasks).where(tasks.c.id == on_task).values(n_done=sa.bindparam("now_done")),
+        _COUNT,
         [
             {"on_task": task_id, "now_done": book.views.n_done[task_id]}
             for task_id in sorted({task_id for task_id, _ in changed})
@@ -335,7 +349,7 @@ def comparison_of(row: Mapping[Any, Any]) -> Comparison:
         ) from None
 
 
-def votes_with_words() -> sa.Select[Any]:
+def votes_with_words() -> Any:
     """All columns of ``votes`` and the words of each vote, None where there are none."""
     columns: list[Any] = list(votes.c)
     joined: Any = votes

@@ -217,8 +217,8 @@ class VoteStore:
         """
 
         def work(connection: sa.Connection) -> Vote:
-            ledger.append(connection, [new])
-            stored = ledger.vote_by_id(connection, new.id)
+            written = ledger.append(connection, [new])
+            stored = written[0] if written else ledger.vote_by_id(connection, new.id)
             if stored is None:
                 raise StoreError(f"vote id {new.id} is that of another event")
             return stored
@@ -358,10 +358,10 @@ class VoteStore:
 
         The votes are on disk already: a fault here must not look as if they were not.
         """
+        self._n_unsigned = 0
         try:
             key = heads.find_or_make_key(self._home)
             if key is not None:
                 self._db.write(lambda connection: heads.sign(connection, key, datetime.now(UTC)))
         except PrefkitError as error:
             _log.warning("the chains of votes were not signed: %s", error)
-        self._n_unsigned = 0

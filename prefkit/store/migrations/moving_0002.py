@@ -84,7 +84,7 @@ class Move:
 
     def _people(self) -> dict[str, str]:
         """Name → id of everybody under whose name no machine ever voted."""
-        names = set()
+        names: set[str] = set()
         for name in OLD:
             names.update(self.connection.scalars(sa.select(self.old[name].c.rater).distinct()))
         voted = self.old["votes"].c

@@ -109,7 +109,7 @@ def test_closing_writes_all_that_was_submitted(tmp_path, database):
 
 
 FILLER = """
-import resource, signal, sys, threading
+import os, resource, signal, sys, threading
 sys.path.insert(0, sys.argv[2])
 from store_cases import pairs, vote
 from prefkit.core.errors import PrefkitError
@@ -123,10 +123,11 @@ given = pairs(3000)
 def label(part):
     for comparison in given[part::8]:
         try:
-            print(store.vote(vote(comparison, f"rater-{part}", "tie")).id, flush=True)
+            said = store.vote(vote(comparison, f"rater-{part}", "tie")).id
         except PrefkitError as error:
-            print("told:", error.message, flush=True)
+            os.write(1, f"told: {error.message}\\n".encode())
             return
+        os.write(1, f"{said}\\n".encode())  # one write a line: threads do not mix
 
 threads = [threading.Thread(target=label, args=(part,)) for part in range(8)]
 for thread in threads:

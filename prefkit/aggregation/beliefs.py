@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
+from json.encoder import encode_basestring
 
 import numpy as np
 
@@ -72,20 +71,25 @@ def mean_pairwise_disagreement(at: Indices, share: Floats, n: int) -> Floats:
 def _votes_json(
     table: VoteTable, votes: Sequence[Vote], error_rates: Floats | None
 ) -> list[list[str]]:
-    """The votes of each item as JSON objects, by vote id; what is not given is left out."""
+    """The votes of each item as JSON objects, by vote id; what is not given is left out.
+
+    Written by hand: json.dumps took a third of the time of aggregating 100 000 votes.
+    """
     found: list[list[str]] = [[] for _ in table.items]
     rates: list[float | None] = [None] * table.n_raters
     if error_rates is not None:
         rates = [round(min(float(rate), WORST_ERROR), 4) for rate in error_rates]
-    encode = json.JSONEncoder(ensure_ascii=False).encode
+    raters = [encode_basestring(name) for name in table.raters]
     for item, rater, vote in zip(table.item.tolist(), table.rater.tolist(), votes, strict=True):
-        entry: dict[str, Any] = {"id": vote.id, "rater": vote.rater, "kind": vote.rater_kind}
-        entry["choice"] = vote.choice
+        parts = [
+            f'"id": {encode_basestring(vote.id)}, "rater": {raters[rater]}',
+            f'"kind": "{vote.rater_kind}", "choice": "{vote.choice}"',
+        ]
         if vote.strength is not None:
-            entry["strength"] = vote.strength
+            parts.append(f'"strength": {vote.strength}')
         if vote.p_a is not None:
-            entry["p_a"] = vote.p_a
+            parts.append(f'"p_a": {float(vote.p_a)!r}')
         if rates[rater] is not None:
-            entry["error_rate"] = rates[rater]
-        found[int(item)].append(encode(entry))
+            parts.append(f'"error_rate": {rates[rater]!r}')
+        found[int(item)].append(f"{{{', '.join(parts)}}}")
     return found

@@ -8,7 +8,7 @@ the rater says the opposite of an ideal one with probability (1 − γ_r)/2, whi
 integrated out on a grid, so that a comparison of one vote is not taken at its word; g, b, β and
 log τ are the most probable ones under
 
-    g_r ~ N(ḡ, 1),  ḡ ~ N(2.2, 1),  b_r ~ N(0, 1),  β ~ N(0, 1),  log τ ~ N(log 2, 1)
+    g_r ~ N(ḡ, 1),  ḡ ~ N(2.2, 1),  b_r ~ N(0, 1),  β ~ N(0, 1),  log τ ~ N(log 2, ¼)
 
 found by L-BFGS with the gradient of the marginal likelihood. (Crowd-BT, Chen et al. 2013, and
 factorBT, Bugakova et al. 2019, have skill and side; they maximise over the scores.)
@@ -25,11 +25,13 @@ from prefkit.aggregation.latent import Evidence, evidence, split_sides
 from prefkit.aggregation.numeric import climb, sigmoid
 from prefkit.aggregation.table import Floats, VoteTable
 
-GRID = np.linspace(-4.0, 4.0, 25)
-LOG_WEIGHTS = -0.5 * GRID**2 - np.log(np.exp(-0.5 * GRID**2).sum())
+# Scores over τ: coarse where raters are sought, fine where a comparison of many votes is read.
+GRID, FINE = np.linspace(-4.0, 4.0, 25), np.linspace(-4.0, 4.0, 65)
 SIDES = np.array([-1.0, 0.0, 1.0])
+SUREST = 1 - 1e-12
 N_KINDS = 6  # of a rater: side (3) × choice (2)
 USUAL_SKILL, USUAL_SPREAD = 2.2, float(np.log(2.0))
+SPREAD_PRECISION = 4.0  # log τ has a standard deviation of ½: a spread is hardly above 5
 MOST_STEPS, TOLERANCE = 300, 1e-4
 
 
@@ -52,7 +54,8 @@ class Raters(NamedTuple):
 
     @property
     def gamma(self) -> Floats:
-        return 2 * sigmoid(self.skill) - 1
+        # Never quite 1, whatever a trial step of the search does: log(1 − p) must stay a number.
+        return np.clip(2 * sigmoid(self.skill) - 1, -SUREST, SUREST)
 
     @classmethod
     def usual_ones(cls, n: int) -> Self:
@@ -62,14 +65,15 @@ class Raters(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FittedBradleyTerry:
-    """fresh: P(a fresh rater prefers a | score on the grid), either side as likely, (Q,)."""
+    """fresh: P(a fresh rater prefers a | score on the fine grid), either side as likely, (Q,)."""
 
     raters: Raters
     fresh: Floats
     converged: bool
 
     def p_a(self, votes: VoteTable) -> Floats:
-        posterior, _ = evidence_of(votes).posterior(log_choices(self.raters), LOG_WEIGHTS)
+        log_p = log_choices(self.raters, FINE)
+        posterior, _ = evidence_of(votes).posterior(log_p, log_weights(FINE))
         return posterior @ self.fresh
 
     def error_rates(self) -> Floats | None:
@@ -81,7 +85,7 @@ class BradleyTerry:
 
     def fit(self, train: VoteTable) -> FittedBradleyTerry:
         raters, converged = train.once("raters", fit_raters)
-        scores = np.exp(raters.spread) * GRID
+        scores = np.exp(raters.spread) * FINE
         return FittedBradleyTerry(raters, fresh_choice(raters, train, scores), converged)
 
     def why_not(self, table: VoteTable) -> str | None:
@@ -104,9 +108,9 @@ def fit_raters(train: VoteTable) -> tuple[Raters, bool]:
 
 def fresh_choice(raters: Raters, train: VoteTable, scores: Floats) -> Floats:
     """P(a rater drawn from the votes prefers a), the side drawn by lot, at ``scores`` (Q,)."""
-    share = np.bincount(train.rater, minlength=train.n_raters) / max(len(train), 1)
+    share = train.voices()
     gamma, leans = raters.gamma, raters.left + raters.lean
-    if not len(train):  # nobody has voted: the usual rater
+    if not share.any():  # nobody has voted: the usual rater
         gamma, leans = 2 * sigmoid(np.array([raters.usual])) - 1, np.array([raters.left])
         share = np.ones(1)
     heard = share > 0
@@ -124,25 +128,31 @@ def evidence_of(votes: VoteTable) -> Evidence:
     )
 
 
-def log_choices(raters: Raters) -> Floats:
+def log_weights(grid: Floats) -> Floats:
+    """log of the standard normal's share of each point of an even grid, (Q,)."""
+    density = np.exp(-0.5 * grid**2)
+    return np.log(density / density.sum())
+
+
+def log_choices(raters: Raters, grid: Floats) -> Floats:
     """log P(choice) by kind and score, (R · 6, Q)."""
-    p = _choices(raters)[1]
-    return np.log(np.stack([p, 1 - p], axis=2)).reshape(-1, len(GRID))
+    p = _choices(raters, grid)[1]
+    return np.log(np.stack([p, 1 - p], axis=2)).reshape(-1, len(grid))
 
 
-def _choices(raters: Raters) -> tuple[Floats, Floats]:
+def _choices(raters: Raters, grid: Floats) -> tuple[Floats, Floats]:
     """σ(s + (β + b) x) and P(prefers a), (R, 3, Q) each."""
     pull = (raters.left + raters.lean)[:, None] * SIDES
-    ideal = sigmoid(np.exp(raters.spread) * GRID + pull[:, :, None])
+    ideal = sigmoid(np.exp(raters.spread) * grid + pull[:, :, None])
     return ideal, 0.5 + raters.gamma[:, None, None] * (ideal - 0.5)
 
 
 def log_posterior(votes: Evidence, raters: Raters) -> tuple[float, Raters]:
     """log P(votes, parameters) up to a constant, and its gradient by the parameters."""
-    posterior, log_p = votes.posterior(log_choices(raters), LOG_WEIGHTS)
+    posterior, log_p = votes.posterior(log_choices(raters, GRID), log_weights(GRID))
     # Fisher's identity: the gradient is that of the expected complete log-likelihood.
     seen = votes.expected(posterior).reshape(-1, len(SIDES), 2, len(GRID))
-    ideal, p = _choices(raters)
+    ideal, p = _choices(raters, GRID)
     by_p = seen[:, :, 0] / p - seen[:, :, 1] / (1 - p)
     gamma = raters.gamma[:, None, None]
     by_logit = by_p * gamma * ideal * (1 - ideal)
@@ -152,13 +162,13 @@ def log_posterior(votes: Evidence, raters: Raters) -> tuple[float, Raters]:
     off = raters.skill - raters.usual
     prior = -0.5 * (
         off @ off + raters.lean @ raters.lean + (raters.usual - USUAL_SKILL) ** 2
-        + raters.left**2 + (raters.spread - USUAL_SPREAD) ** 2
+        + raters.left**2 + SPREAD_PRECISION * (raters.spread - USUAL_SPREAD) ** 2
     )  # fmt: skip
     gradient = Raters(
         by_gamma * (1 - raters.gamma**2) / 2 - off,
         by_lean - raters.lean,
         float(off.sum() - (raters.usual - USUAL_SKILL)),
         float(by_lean.sum() - raters.left),
-        float(by_spread - (raters.spread - USUAL_SPREAD)),
+        float(by_spread - SPREAD_PRECISION * (raters.spread - USUAL_SPREAD)),
     )
     return float(log_p.sum() + prior), gradient

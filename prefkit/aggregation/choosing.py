@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefkit.aggregation.beliefs import preferences_of
-from prefkit.aggregation.crossval import BASELINE, Evaluation, Plan, evaluate, make_plan
+from prefkit.aggregation.crossval import AUTO, BASELINE, Evaluation, Plan, evaluate, make_plan
 from prefkit.aggregation.methods import AGGREGATORS, Aggregator, Fitted
 from prefkit.aggregation.scores import tempered
 from prefkit.aggregation.strength import Strength
@@ -15,7 +15,6 @@ from prefkit.aggregation.votes import CountedVotes
 from prefkit.core.ids import content_id
 from prefkit.core.records import Comparison, Preference, Vote
 
-AUTO = "auto"
 FEWEST_VOTES = 200  # held-out votes below which nothing is fitted to them
 VERSION = "1"
 
@@ -62,7 +61,7 @@ def why_uncalibrated(plan: Plan) -> str | None:
     """Why held-out votes can say nothing here; None where they can."""
     n = len(plan.targets)
     if n == 0:
-        return "every comparison has one vote"
+        return "every comparison has the vote of one rater"
     if n < FEWEST_VOTES:
         return f"{n} votes have another one beside them; {FEWEST_VOTES} are needed"
     return None
@@ -76,28 +75,27 @@ def _deliver(
     evaluation: Evaluation | None,
     uncalibrated: str | None,
 ) -> Aggregated:
+    """The preferences by ``entry``, fitted to all votes."""
     assert entry.method is not None
     fitted = entry.method.fit(table)
-    p_a = fitted.p_a(table)
-    known = evaluation is not None and entry.name not in evaluation.left_out
-    temperature = evaluation.score(entry.name).temperature if evaluation and known else None
-    version = VERSION
+    p_a, version, temperature = fitted.p_a(table), VERSION, None
+    if evaluation is not None:
+        uncalibrated = evaluation.left_out.get(entry.name)
     if entry.tempered:
+        said = "uncalibrated"
+        if evaluation is not None and uncalibrated is None:
+            temperature = evaluation.score(entry.name).temperature
+            said = f"tau={temperature:.4g}"
         p_a = tempered(p_a, temperature or 1.0, table.speaking.counts)
-        said = f"tau={temperature:.4g}" if temperature else "uncalibrated"
         version = f"{VERSION} {said} votes={content_id([vote.id for vote in votes])[:8]}"
-    else:
-        temperature = None
-    rates = None if uncalibrated else _error_rates(fitted, table)
-    speaking = [vote for vote in votes if vote.choice != "both_bad"]
     preferences = preferences_of(
         comparisons,
-        speaking,
+        [vote for vote in votes if vote.choice != "both_bad"],
         table.speaking,
         p_a,
         method=entry.name,
         version=version,
-        error_rates=rates,
+        error_rates=_error_rates(fitted, table) if uncalibrated is None else None,
     )
     return Aggregated(preferences, entry.name, temperature, uncalibrated, evaluation)
 

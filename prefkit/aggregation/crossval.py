@@ -3,18 +3,19 @@
 A held-out vote is predicted from the other votes on its comparison, by parameters that were
 fitted on other comparisons. What is chosen (temperature, method) is chosen inside: for outer fold
 o by the predictions of the folds f ≠ o under fits that saw neither o nor f. Such a fit serves both
-(o, f) and (f, o), so five folds take fifteen fits a method instead of thirty.
+(o, f) and (f, o), so five folds take fifteen fits a method instead of twenty-five.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 
 import numpy as np
 
 from prefkit.aggregation.methods import Aggregator, Fitted, Method
+from prefkit.aggregation.numeric import components
 from prefkit.aggregation.scores import (
     Bin,
     Interval,
@@ -33,7 +34,7 @@ from prefkit.core.rng import derive_seed
 N_FOLDS = 5
 MOST_TARGETS = 5  # held-out votes of one comparison
 MOST_VOTES = 10_000  # comparisons drawn at random until they have so many votes are scored
-BASELINE = "vote_share"
+BASELINE, AUTO = "vote_share", "auto"
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class MethodScore:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """methods: in the order of registration. picked: the eligible one with the least log-loss.
+    """methods: in the order of registration. picked: the eligible one with the least log-loss;
+    picks: by all folds but one, each.
 
     auto: the score of picking, each fold by a choice made without it. size: votes a comparison
     that were looked at, None for all but the held-out one. left_out: methods that do not apply,
@@ -97,6 +99,7 @@ class Evaluation:
     n_votes: int
     size: int | None
     picked: str
+    picks: tuple[str, ...]
     methods: tuple[MethodScore, ...]
     auto: MethodScore
     left_out: Mapping[str, str]
@@ -106,18 +109,18 @@ class Evaluation:
 
 
 def make_plan(table: VoteTable, *, seed: int = 0, most_votes: int = MOST_VOTES) -> Plan:
-    """Folds and held-out votes; the same for the same votes in any order."""
+    """Folds and held-out votes; the same for the same votes in any order.
+
+    Of more than ``most_votes`` votes, comparisons are drawn by lot, those that share answers
+    together.
+    """
     rng = np.random.default_rng(derive_seed("folds", seed))
     table = table.where(_first_words(table)).compact()
+    # By id, so that the order of a file does not count.
+    place = np.argsort(np.argsort(np.array(table.items)))
     lot = rng.permutation(table.n_items)
-    order_of = np.empty(table.n_items, dtype=np.int64)  # by id, so that no file order counts
-    order_of[np.argsort(np.array(table.items))] = lot
     if len(table) > most_votes:
-        kept = np.zeros(table.n_items, dtype=np.bool_)
-        by_lot = np.argsort(order_of)
-        kept[by_lot[: np.searchsorted(np.cumsum(table.counts[by_lot]), most_votes) + 1]] = True
-        table = table.where(kept[table.item]).compact()
-        order_of = order_of[kept]
+        table, place = _sample(table, place, lot, most_votes)
     order = np.lexsort((rng.permutation(len(table)), table.item))
     starts = np.cumsum(table.counts) - table.counts
     rank = np.empty(len(table), dtype=np.int64)
@@ -126,8 +129,22 @@ def make_plan(table: VoteTable, *, seed: int = 0, most_votes: int = MOST_VOTES) 
     targets = np.flatnonzero(table.judged() & (n_of > 1) & (rank < MOST_TARGETS))
     fold = np.full(table.n_items, -1, dtype=np.int64)
     tested = np.unique(table.item[targets])
-    fold[tested[np.argsort(order_of[tested])]] = np.arange(len(tested)) % N_FOLDS
+    fold[tested[np.argsort(lot[place[tested]])]] = np.arange(len(tested)) % N_FOLDS
     return Plan(table, fold, rank, n_of, targets)
+
+
+def _sample(
+    table: VoteTable, place: Indices, lot: Indices, most_votes: int
+) -> tuple[VoteTable, Indices]:
+    """About ``most_votes`` votes on whole comparisons, and the places of these by id."""
+    group = components(table.first, table.second, table.n_responses)[table.first]
+    earliest = np.full(table.n_responses, table.n_items)
+    np.minimum.at(earliest, group, place)
+    order = np.lexsort((lot[place], lot[earliest[group]]))
+    n_kept = int(np.searchsorted(np.cumsum(table.counts[order]), most_votes)) + 1
+    kept = np.zeros(table.n_items, dtype=np.bool_)
+    kept[order[:n_kept]] = True
+    return table.where(kept[table.item]).compact(), place[kept]
 
 
 def _first_words(table: VoteTable) -> Bools:
@@ -144,9 +161,10 @@ class Splits:
         self.plan = plan
         self.vote_fold = plan.fold[plan.table.item]
         self.trains = {
-            (o, f): plan.table.where((self.vote_fold != o) & (self.vote_fold != f))
+            (o, f): (self.vote_fold != o) & (self.vote_fold != f)
             for o, f in combinations_with_replacement(range(N_FOLDS), 2)
         }
+        self.tables = {pair: plan.table.where(train) for pair, train in self.trains.items()}
 
     def predict(self, method: Method, sizes: Sequence[int | None]) -> list[Floats]:
         """P(a) of every target, for each size: (N_FOLDS, n_targets).
@@ -155,19 +173,28 @@ class Splits:
         """
         found = [np.full((N_FOLDS, len(self.plan.targets)), np.nan) for _ in sizes]
         for (o, f), train in self.trains.items():
-            fitted = method.fit(train)
+            fitted = method.fit(self.tables[o, f])
             for held, row in {(f, o), (o, f)}:
                 for number, size in enumerate(sizes):
-                    self._ask(fitted, held, size, found[number][row])
+                    self._ask(fitted, train, held, size, found[number][row])
         return found
 
-    def _ask(self, fitted: Fitted, held: int, size: int | None, found: Floats) -> None:
-        """Fill in P(a) of the targets of fold ``held``."""
+    def _ask(
+        self, fitted: Fitted, train: Bools, held: int, size: int | None, found: Floats
+    ) -> None:
+        """Fill in P(a) of the targets of fold ``held``; train: the votes that were fitted to.
+
+        Where a size is asked for, the comparisons beside the held-out ones have no more votes
+        either: answers are shared, and what is known of them would say more than the size does.
+        """
         plan, targets = self.plan, self.plan.targets
         here, rank = self.vote_fold[targets] == held, plan.rank[targets]
+        open_to_all = self.vote_fold == held
+        if size is not None:
+            open_to_all = open_to_all | train
         for turn in range(plan.n_rounds):
             asked = here & (rank == turn)
-            seen = plan.table.where((self.vote_fold == held) & plan.seen(turn, size))
+            seen = plan.table.where(open_to_all & plan.seen(turn, size))
             found[asked] = fitted.p_a(seen)[plan.table.item[targets[asked]]]
 
 
@@ -204,56 +231,59 @@ def _score(
     left_out: Mapping[str, str],
     seed: int,
 ) -> Evaluation:
+    """said: P(a) of every target by method, (N_FOLDS, n_targets)."""
     asked = plan.at(size)
-    targets = plan.targets[asked]
-    item, share = plan.table.item[targets], plan.table.share[targets]
-    fold = plan.fold[item]
-    n_seen = plan.n_of[targets] - 1
-    n_seen = n_seen if size is None else np.minimum(n_seen, size)
-    outer = _Outer(share, fold, n_seen)
-    results = {name: outer.run(p[:, asked], used[name].tempered) for name, p in said.items()}
+    held = _held_out(plan, plan.targets[asked], size)
+    results = {name: held.run(p[:, asked], used[name].tempered) for name, p in said.items()}
     eligible = [name for name in results if used[name].eligible]
-    picked = [min(eligible, key=lambda name: results[name].inner[o]) for o in range(N_FOLDS)]
-    p_auto = np.choose(fold, [results[name].p for name in picked])
+    picks = [min(eligible, key=lambda name: results[name].inner[o]) for o in range(N_FOLDS)]
     best = min(eligible, key=lambda name: results[name].overall)
-    columns = {**{name: result.p for name, result in results.items()}, "auto": p_auto}
-    losses = {name: log_loss(logit_of(p), share) for name, p in columns.items()}
-    intervals = bootstrap(
-        np.stack(
-            [
-                *losses.values(),
-                *(brier(p, share) for p in columns.values()),
-                *(loss - losses[BASELINE] for loss in losses.values()),
-            ],
-            axis=1,
-        ),
-        item,
-        seed=derive_seed("bootstrap", seed),
-    )
-    n = len(columns)
-    scored: dict[str, MethodScore] = {}
-    for index, (name, p) in enumerate(columns.items()):
-        bins = reliability(p, share)
-        of = results[best if name == "auto" else name]
-        scored[name] = MethodScore(
-            name,
-            intervals[index],
-            intervals[n + index],
-            None if name == BASELINE else intervals[2 * n + index],
-            of.raw,
-            of.temperature,
-            calibration_error(bins),
-            bins,
-        )
-    auto = scored.pop("auto")
+    of_picks = np.choose(held.fold, [results[name].p for name in picks])
+    results[AUTO] = replace(results[best], p=of_picks)
+    scores = _method_scores(results, held, seed)
     return Evaluation(
-        len(np.unique(item)), len(targets), size, best, tuple(scored.values()), auto, left_out
+        n_comparisons=len(np.unique(held.item)),
+        n_votes=len(held.item),
+        size=size,
+        picked=best,
+        picks=tuple(picks),
+        methods=tuple(scores[:-1]),
+        auto=scores[-1],
+        left_out=left_out,
     )
+
+
+def _method_scores(results: Mapping[str, _Result], held: _HeldOut, seed: int) -> list[MethodScore]:
+    losses = [log_loss(logit_of(result.p), held.share) for result in results.values()]
+    briers = [brier(result.p, held.share) for result in results.values()]
+    versus = [loss - losses[list(results).index(BASELINE)] for loss in losses]
+    columns = np.stack([*losses, *briers, *versus], axis=1)
+    found = bootstrap(columns, held.item, seed=derive_seed("bootstrap", seed))
+    n = len(results)
+    scores: list[MethodScore] = []
+    for index, (name, result) in enumerate(results.items()):
+        bins = reliability(result.p, held.share)
+        scores.append(
+            MethodScore(
+                name,
+                log_loss=found[index],
+                brier=found[n + index],
+                versus=None if name == BASELINE else found[2 * n + index],
+                raw_log_loss=result.raw,
+                temperature=result.temperature,
+                calibration_error=calibration_error(bins),
+                bins=bins,
+            )
+        )
+    return scores
 
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """p: outer predictions, (n,). inner: loss by which each fold's choice is made, (N_FOLDS,)."""
+    """p: of every held-out vote, by choices made without its fold, (n,). inner: the loss by which
+    each fold's choice is made, (N_FOLDS,). overall, raw: that of all folds together, with the
+    temperature of all and with none.
+    """
 
     p: Floats
     inner: list[float]
@@ -263,9 +293,10 @@ class _Result:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outer:
-    """The held-out votes of one size: share (n,), fold (n,), votes looked at (n,)."""
+class _HeldOut:
+    """The held-out votes of one size, (n,) each. n_seen: votes that were looked at."""
 
+    item: Indices
     share: Floats
     fold: Indices
     n_seen: Indices
@@ -273,21 +304,21 @@ class _Outer:
     def run(self, said: Floats, is_tempered: bool) -> _Result:
         """said: (N_FOLDS, n), as ``predict`` gives it."""
         own = np.take_along_axis(said, self.fold[None], axis=0)[0]
+        every = np.ones(len(own), dtype=np.bool_)
         p = np.empty(len(own))
         inner: list[float] = []
         for o in range(N_FOLDS):
-            rest, held = self.fold != o, self.fold == o
+            rest = self.fold != o
             temperature = self._temperature(said[o], rest, is_tempered)
             inner.append(self._loss(said[o], rest, temperature, is_tempered))
-            p[held] = self._final(own, held, temperature, is_tempered)
-        every = np.ones(len(own), dtype=np.bool_)
-        overall = self._temperature(own, every, is_tempered)
+            p[~rest] = self._final(own, ~rest, temperature, is_tempered)
+        temperature = self._temperature(own, every, is_tempered)
         return _Result(
             p,
             inner,
-            self._loss(own, every, overall, is_tempered),
-            self._loss(own, every, 1.0, is_tempered),
-            overall,
+            overall=self._loss(own, every, temperature, is_tempered),
+            raw=self._loss(own, every, 1.0, is_tempered),
+            temperature=temperature,
         )
 
     def _temperature(self, p: Floats, kept: Bools, is_tempered: bool) -> float:
@@ -297,5 +328,16 @@ class _Outer:
         return tempered(p[kept], temperature, self.n_seen[kept]) if is_tempered else p[kept]
 
     def _loss(self, p: Floats, kept: Bools, temperature: float, is_tempered: bool) -> float:
+        """Mean log-loss; 0 of no votes."""
+        if not kept.any():
+            return 0.0
         final = self._final(p, kept, temperature, is_tempered)
-        return float(log_loss(logit_of(final), self.share[kept]).mean()) if kept.any() else 0.0
+        return float(log_loss(logit_of(final), self.share[kept]).mean())
+
+
+def _held_out(plan: Plan, targets: Indices, size: int | None) -> _HeldOut:
+    item = plan.table.item[targets]
+    n_seen = plan.n_of[targets] - 1
+    if size is not None:
+        n_seen = np.minimum(n_seen, size)
+    return _HeldOut(item, plan.table.share[targets], plan.fold[item], n_seen)

@@ -23,6 +23,7 @@ OWN_FROM = 10.0
 # comparisons by true outcome: one each.
 POOL_PRIOR = np.ones((4, 4)) + np.eye(4)
 EM_STEPS, MOST_STEPS, TOLERANCE = 20, 500, 1e-4
+TINY = 1e-300
 _FLIP = np.array([B, A, TIE, BOTH_BAD])
 
 
@@ -69,8 +70,8 @@ class DawidSkene:
         first = most_probable(pooled.heard(), prior[None], start=prior[None] / prior.sum(axis=1))
         own = np.broadcast_to(OWN_FROM * first.pi, (train.n_raters, n, n))
         found = most_probable(votes.heard(), own, start=np.broadcast_to(first.pi, own.shape))
-        share = np.bincount(train.rater, minlength=train.n_raters) / max(len(train), 1)
-        pool = np.einsum("r,rzo->zo", share, found.pi) if len(train) else first.pi[0]
+        share = train.voices()
+        pool = np.einsum("r,rzo->zo", share, found.pi) if share.any() else first.pi[0]
         return FittedDawidSkene(found, pool)
 
     def why_not(self, table: VoteTable) -> str | None:
@@ -99,22 +100,35 @@ def kinds(pi: Floats) -> Floats:
 
 
 def most_probable(
-    votes: Evidence, prior: Floats, *, start: Floats, tied: bool = True
+    votes: Evidence,
+    prior: Floats,
+    *,
+    start: Floats,
+    tied: bool = True,
+    virtual_items: float = 1.0,
 ) -> Confusions:
-    """The tables at a maximum of ``log_posterior``, from ``start``, (R, Z, Z).
+    """Tables from ``start``, (R, Z, Z), at a maximum of
+
+        log P(votes) + Σ prior log π + virtual_items Σ log ρ
 
     prior: virtual votes, (R, Z, Z), above 0. tied: the same under a ↔ b. EM steps first, which
     come near from anywhere; then L-BFGS on the logits, as EM crawls at the end.
     """
     n = prior.shape[1]
+
+    def expected(pi: Floats, rho: Floats) -> tuple[Floats, Floats, float]:
+        counts, sizes, value = _expect(votes, pi, rho, tied)
+        value += (prior * np.log(pi)).sum() + virtual_items * np.log(rho).sum()
+        return counts + prior, sizes + virtual_items, float(value)
+
     pi, rho = start, np.full(n, 1 / n)
     for _ in range(EM_STEPS):
-        counts, sizes, _ = _expect(votes, prior, pi, rho, tied)
+        counts, sizes, _ = expected(pi, rho)
         pi, rho = counts / counts.sum(axis=2, keepdims=True), sizes / sizes.sum()
 
     def function(x: Floats) -> tuple[float, Floats]:
         pi, rho = _probabilities(x, prior.shape)
-        counts, sizes, value = _expect(votes, prior, pi, rho, tied)
+        counts, sizes, value = expected(pi, rho)
         by_pi = counts - counts.sum(axis=2, keepdims=True) * pi
         return value, np.concatenate([by_pi.ravel(), sizes - sizes.sum() * rho])
 
@@ -123,29 +137,21 @@ def most_probable(
     return Confusions(*_probabilities(top.x, prior.shape), top.found)
 
 
-def _expect(
-    votes: Evidence, prior: Floats, pi: Floats, rho: Floats, tied: bool
-) -> tuple[Floats, Floats, float]:
-    """Expected votes by table and expected items by class, virtual ones too; the log posterior."""
+def _expect(votes: Evidence, pi: Floats, rho: Floats, tied: bool) -> tuple[Floats, Floats, float]:
+    """Expected votes by table, expected items by class, and log P(votes)."""
     posterior, log_p = votes.posterior(kinds(pi), np.log(rho))
     n = len(rho)
-    counts = votes.expected(posterior).reshape(len(prior), n, n).transpose(0, 2, 1)
+    counts = votes.expected(posterior).reshape(len(pi), n, n).transpose(0, 2, 1)
     sizes = posterior.sum(axis=0)
     if tied:
         flip = _FLIP[:n]
         counts = (counts + counts[:, flip][:, :, flip]) / 2
         sizes = (sizes + sizes[flip]) / 2
-    value = float(log_p.sum() + (prior * np.log(pi)).sum() + np.log(rho).sum())
-    return counts + prior, sizes + 1, value
+    return counts, sizes, float(log_p.sum())
 
 
 def _probabilities(x: Floats, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
     """Tables and class shares of their logits."""
     n = shape[-1]
-    return shares(x[:-n].reshape(shape)), shares(x[-n:])
-
-
-def log_posterior(votes: Evidence, prior: Floats, pi: Floats, rho: Floats) -> float:
-    """log P(votes) + Σ prior log π + Σ log ρ, up to a constant: what ``most_probable`` climbs."""
-    _, log_p = votes.posterior(kinds(pi), np.log(rho))
-    return float(log_p.sum() + (prior * np.log(pi)).sum() + np.log(rho).sum())
+    # A trial step may go so far that a probability is 0 in a float; its log must stay a number.
+    return np.maximum(shares(x[:-n].reshape(shape)), TINY), np.maximum(shares(x[-n:]), TINY)

@@ -14,6 +14,8 @@ import numpy as np
 from prefkit.aggregation.numeric import sparse
 from prefkit.aggregation.table import BOTH_BAD, TIE, A, B, Floats, Indices, VoteTable
 
+DEEP = -600.0  # log of what a float can still hold with ease
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -27,12 +29,15 @@ class Evidence:
         log_p: (n_kinds, Z). log_prior: (Z,).
         """
         joint = self.counts @ log_p + log_prior
-        most = joint.max(axis=1, keepdims=True)
-        joint -= most
+        most = 0.0
+        # A maximum a row costs more than all the rest: only where exp would come near underflow.
+        if joint.min(initial=0.0) < DEEP:
+            most = joint.max(axis=1)
+            joint -= most[:, None]
         np.exp(joint, out=joint)
-        total = joint.sum(axis=1, keepdims=True)
-        joint /= total
-        return joint, (most + np.log(total))[:, 0]
+        total = joint @ np.ones(joint.shape[1])
+        joint /= total[:, None]
+        return joint, most + np.log(total)
 
     def expected(self, posterior: Floats) -> Floats:
         """Votes of each kind by hidden value, (n_kinds, Z)."""

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
 from scipy.special import expit, softmax
 
 from prefkit.aggregation.table import Floats, Indices
 
+MOST_STARTS = 3
 _GOLDEN = (np.sqrt(5.0) - 1) / 2
 
 
@@ -41,9 +43,13 @@ def climb(
 
     options = {"maxiter": most_steps, "maxfun": 2 * most_steps, "maxcor": 20}
     options |= {"gtol": flat, "ftol": 0.0}
-    end = minimize(fall, start, jac=True, method="L-BFGS-B", options=options)
-    # A line search that can gain no more than rounding also ends it: ask the gradient itself.
-    return Top(end.x, bool(np.abs(end.jac).max(initial=0.0) <= 10 * flat))
+    for _ in range(MOST_STARTS):
+        end = minimize(fall, start, jac=True, method="L-BFGS-B", options=options)
+        start = end.x
+        if np.abs(end.jac).max(initial=0.0) <= flat:
+            return Top(start, True)
+        # A line search that gains no more than rounding ends too soon: once more, with no memory.
+    return Top(start, False)
 
 
 def lowest(function: Callable[[float], float], low: float, high: float) -> float:
@@ -80,3 +86,9 @@ def sums(at: Indices, weights: Floats, n: int) -> Floats:
 def sparse(item: Indices, kind: Indices, weight: Floats, shape: tuple[int, int]) -> Any:
     """A compressed matrix of summed weights."""
     return csr_array((weight, (item, kind)), shape=shape)
+
+
+def components(first: Indices, second: Indices, n: int) -> Indices:
+    """Of n points joined by the edges (first, second), the number of each one's component, (n,)."""
+    edges = coo_array((np.ones(len(first)), (first, second)), shape=(n, n))
+    return connected_components(edges, directed=False)[1].astype(np.int64)

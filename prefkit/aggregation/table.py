@@ -112,6 +112,14 @@ class VoteTable:
             _done={},
         )
 
+    def voices(self) -> Floats:
+        """Each rater's share of the judged votes, (n_raters,): whom a fresh rater is drawn from.
+
+        Zeros where there is no vote.
+        """
+        n = np.bincount(self.rater[self.judged()], minlength=self.n_raters)
+        return n / max(int(n.sum()), 1)
+
     def judged(self) -> Bools:
         """The votes that say what a fresh rater prefers, (n,): people's where there are any.
 

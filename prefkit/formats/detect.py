@@ -24,6 +24,8 @@ N_NEAREST = 3  # layouts whose misfit a refusal explains
 # layout.
 ENOUGH = 0.8
 EXTRAS = ("id", "p", "weight", "margin", "tags", "votes", "evidence", "chat_template_kwargs")
+# What the trainer's worst.jsonl says of a pair besides; the file is read again as data.
+FIT = ("model_p", "reward_margin", "contradiction", "n_seen", "n_wrong")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def misfits(entry: Layout, kinds: Mapping[str, Counter[Any]]) -> list[str]:
         if n_given == 0 or n_fit < ENOUGH * n_given:
             found.append(f"{column} is {_listed(counts)}, not {' or '.join(allowed)}")
     if entry.alone:
-        known = {*entry.needs, *entry.optional, *EXTRAS, *entry.forbids}
+        known = {*entry.needs, *entry.optional, *EXTRAS, *FIT, *entry.forbids}
         found += [f"column {name!r} would be left out" for name in kinds if name not in known]
     return found
 

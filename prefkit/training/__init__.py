@@ -40,11 +40,11 @@ def train(
     """Train ``model`` on preferences; the result names what was written to ``out``.
 
     model: what --model takes (a Hub id, a folder, smollm2), a resolved source, or a model in
-    memory (``prefkit.policy.loaded.loaded_policy(model, tokenizer)``; adapters are taken off it
-    again, method full changes its weights). data, heldout: a file, a Hub id, a datasets.Dataset, a
-    table or a list of Example or TrainRow, or rows as dictionaries. constraints: penalties added to
-    the loss, each ``(logps, rows) -> (rows,)``. mapping: field → column where the data names its
-    columns differently, such as {"prompt": "question"}.
+    memory (``prefkit.policy.loaded.loaded_policy(model, tokenizer)``; afterwards it is as it was,
+    but that method full has changed its weights). data, heldout: a file, a Hub id, a
+    datasets.Dataset, a table or a list of Example or TrainRow, or rows as dictionaries.
+    constraints: penalties added to the loss, each ``(logps, rows) -> (rows,)``. mapping: field →
+    column where the data names its columns differently, such as {"prompt": "question"}.
 
     Run again after a kill it goes on where it stood; a finished run of the same inputs is not done
     again; another run's result in ``out`` is replaced, or with ``overwrite=False`` a

@@ -62,13 +62,9 @@ def as_target(row: TrainRow, target: Target) -> list[TrainRow]:
     return [replace(best, completions=answers, target=target, margin=None)]
 
 
-def certain(row: TrainRow) -> TrainRow:
-    """The row with a hard label, p ≠ ½: the likelier side first with p = 1; of an unpaired answer
-    p = 1 or 0."""
-    if row.target == "unpaired":
-        return replace(row, p=float(row.p > 0.5))
-    best = _turned(row) if row.p < 0.5 else row
-    return best if best.p == 1 else replace(best, p=1.0)
+def likelier_first(row: TrainRow) -> TrainRow:
+    """A pair with its likelier side first, p ≥ ½; any other row as it is."""
+    return _turned(row) if row.target == "pair" and row.p < 0.5 else row
 
 
 def units(rows: Sequence[TrainRow]) -> list[tuple[int, ...]]:

@@ -18,6 +18,7 @@ from types import TracebackType
 EVENTS = "events.out.tfevents.{}.prefkit"
 _POLYNOMIAL = 0x82F63B78  # CRC-32C (Castagnoli), reflected
 _VERSION = b"brain.Event:2"
+_LARGEST = 3.4028234663852886e38  # of single precision; a KL that overflowed is drawn there
 
 
 class EventFile:
@@ -79,7 +80,7 @@ def _double(field: int, value: float) -> bytes:
 
 
 def _float(field: int, value: float) -> bytes:
-    return _varint(field << 3 | 5) + struct.pack("<f", value)
+    return _varint(field << 3 | 5) + struct.pack("<f", max(-_LARGEST, min(_LARGEST, value)))
 
 
 def _checksum(data: bytes) -> bytes:

@@ -339,7 +339,9 @@ def _run_digest(plan: Plan) -> str:
 def _sources(plan: Plan) -> list[object]:
     """What a constraint can read of the rows that their tokens do not say."""
     rows = [row.source for row in (*plan.rows.rows, *plan.heldout.rows)]
-    return [[dict(row.prompt.tags), row.prompt.source, row.evidence, row.votes] for row in rows]
+    return [
+        [dict(row.prompt.tags), row.prompt.source, row.evidence, row.votes, row.p] for row in rows
+    ]
 
 
 def _longest(source: ModelSource, loaded: Policy | None, settings: TrainSettings) -> int:

@@ -28,7 +28,14 @@ from prefkit.policy.template import (
     truncate,
 )
 from prefkit.policy.trees import Branch, Tree
-from prefkit.training.conversion import Target, as_target, certain, target_for, undesirable, units
+from prefkit.training.conversion import (
+    Target,
+    as_target,
+    likelier_first,
+    target_for,
+    undesirable,
+    units,
+)
 from prefkit.training.split import with_own_prompt
 from prefkit.training.votes import RowVote, read_votes
 
@@ -37,8 +44,9 @@ from prefkit.training.votes import RowVote, read_votes
 class Row:
     """A row in tokens with its label.
 
-    tree: the answers in the order of ``source.completions``. p, weight, margin: as in TrainRow,
-    after ``hard_labels``. votes: the raw votes that take a side, () where there are none.
+    source: the row with the label it came with, of pairs under ``hard_labels`` the likelier side
+    first. tree: the answers in the order of ``source.completions``. p, weight, margin: as in
+    source, p after ``hard_labels``. votes: the raw votes that take a side, () where there are none.
     truncated: whether it was cut to ``max_length``.
     """
 
@@ -162,7 +170,9 @@ def encode_rows(
     """
     fates = _reasons(rows, hard_labels)
     taken = {
-        i: certain(row) if hard_labels else row for i, row in enumerate(rows) if fates[i] is None
+        i: likelier_first(row) if hard_labels else row
+        for i, row in enumerate(rows)
+        if fates[i] is None
     }
     exchanges = [
         Exchange(row.prompt, row.completions, {**(arguments or {}), **row.arguments})
@@ -178,7 +188,7 @@ def encode_rows(
         cut = _fitted(tokenizer, exchange, tree, max_length, overlong, chat)
         fates[i] = "overlong" if cut is None else _same_tokens(cut.branches)
         if cut is not None and fates[i] is None:
-            found[i] = _row(row, cut, cut is not tree)
+            found[i] = _row(row, cut, cut is not tree, hard_labels)
     if faults:
         raise DataError(first_faults([fault for fault, _ in faults]), hint=faults[0][1])
     for unit in units(rows):
@@ -218,11 +228,12 @@ def _counted(
     )
 
 
-def _row(row: TrainRow, tree: Tree, truncated: bool) -> Row:
+def _row(row: TrainRow, tree: Tree, truncated: bool, hard: bool) -> Row:
     # Votes say which of two answers is better.
     pair = row.target == "pair"
     votes = read_votes(row.votes, row.evidence, row=row.id) if pair else ()
-    return Row(row.id, tree, row.target, row.p, row.weight, row.margin, votes, row, truncated)
+    p = float(row.p > 0.5) if hard else row.p
+    return Row(row.id, tree, row.target, p, row.weight, row.margin, votes, row, truncated)
 
 
 def _reasons(rows: Sequence[TrainRow], hard: bool) -> list[str | None]:

@@ -186,10 +186,12 @@ def _add_worst(report: Report, out: Path) -> None:
     rows = _read(out / WORST)
     if not rows:
         return
+    # Raw text has no prompt that people could be asked about.
+    how = f": prefkit annotate {WORST}" if "prompt" in rows[0] else ""
     report.heading(
         "The pairs that fit worst",
         f"What the policy contradicts after training on it is often a wrong label. {WORST} holds "
-        f"{len(rows)} pairs for another look: prefkit annotate {WORST}",
+        f"{len(rows)} pairs for another look{how}",
     )
     report.samples(
         [_worst_sample(row) for row in rows[:N_PAIRS]],
@@ -201,13 +203,17 @@ def _add_worst(report: Report, out: Path) -> None:
 
 def _worst_sample(row: Mapping[str, Any]) -> Sample:
     prompt, chosen, rejected = (
-        text_of(messages_value(row[key], key)) for key in ("prompt", "chosen", "rejected")
+        _text(row.get(key, ""), key) for key in ("prompt", "chosen", "rejected")
     )
     note = (
         f"label {row['p']:.2f}, policy {row['model_p']:.2f}, margin {row['reward_margin']:.2f}; "
         f"against its label {row['n_wrong']} of {row['n_seen']} times; row {row['id']}"
     )
     return Sample(prompt, chosen, rejected, note=note)
+
+
+def _text(value: Any, key: str) -> str:
+    return value if isinstance(value, str) else text_of(messages_value(value, key))
 
 
 def _add_samples(report: Report, out: Path) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from prefkit.core.errors import ConfigError, require
+from prefkit.core.errors import ConfigError, PrefkitError, require
 from prefkit.core.registry import did_you_mean
 from prefkit.training.event_file import EVENTS, EventFile
 
@@ -56,10 +56,18 @@ class TrackedRun:
 
 
 def open_trackers(names: Sequence[str], run: TrackedRun) -> list[Tracker]:
-    """The trackers of these names, each once; ConfigError for an unknown name, MissingExtra for
-    one whose package is not installed. None is opened where one of them is refused."""
+    """The trackers of these names, each once; ConfigError for an unknown name and for one that
+    takes no run, MissingExtra where its package is not installed. None stays open beside one that
+    is refused."""
     check_trackers(names)
-    return [TRACKERS[name][0](run) for name in dict.fromkeys(names)]
+    with contextlib.ExitStack() as stack:
+        opened: list[Tracker] = []
+        for name in dict.fromkeys(names):
+            opener, package = TRACKERS[name]
+            opened.append(opener(run) if package is None else ForeignTracker(name, opener, run))
+            stack.callback(opened[-1].close)
+        stack.pop_all()
+    return opened
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -97,6 +105,51 @@ class TensorBoardTracker:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+class ForeignTracker:
+    """A tracker of another package: named once where it fails, and let go.
+
+    Packages raise whatever their parts do, without a common base, and none of it is worth a run of
+    days. So these two places catch everything; nothing of ours runs inside them.
+    """
+
+    def __init__(self, name: str, opener: Callable[[TrackedRun], Tracker], run: TrackedRun) -> None:
+        self._name = name
+        self._tracker: Tracker | None = None
+        try:
+            self._tracker = opener(run)
+        except PrefkitError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"{name} takes no run: {_said(error)}",
+                hint=f"{MENDS[name]}, or leave {name} out of trackers",
+            ) from error
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Log; after the first failure nothing is sent."""
+        self._call(lambda tracker: tracker.log(step, values))
+
+    def close(self) -> None:
+        """Close it, unless it was let go."""
+        self._call(lambda tracker: tracker.close())
+
+    def _call(self, call: Callable[[Tracker], None]) -> None:
+        if self._tracker is None:
+            return
+        try:
+            call(self._tracker)
+        except Exception as error:  # noqa: BLE001
+            self._tracker = None
+            _log.warning(
+                "%s takes no more of this run (%s); metrics.jsonl goes on", self._name, _said(error)
+            )
+
+
+def _said(error: Exception) -> str:
+    """What an exception says, its kind where it says nothing."""
+    return str(error) or type(error).__name__
 
 
 class WandbTracker:
@@ -171,7 +224,6 @@ class MlflowTracker:
     def __init__(self, run: TrackedRun) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         self._mlflow = _import("mlflow")
-        self._broken = False
         folder = run.out.resolve()
         remote = os.environ.get("MLFLOW_TRACKING_URI")
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
@@ -202,24 +254,15 @@ class MlflowTracker:
         return made.info.run_id
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Send; the first failure is told, and nothing is sent after it."""
+        """Send."""
         now = int(time.time() * 1000)
         metric = self._mlflow.entities.Metric
         metrics = [metric(key, value, now, step) for key, value in values.items()]
-        self._send(lambda: self._client.log_batch(self._id, metrics=metrics))
+        self._client.log_batch(self._id, metrics=metrics)
 
     def close(self) -> None:
         """Mark the run as finished."""
-        self._send(lambda: self._client.set_terminated(self._id))
-
-    def _send(self, call: Callable[[], Any]) -> None:
-        if self._broken:
-            return
-        try:
-            call()
-        except self._mlflow.exceptions.MlflowException as error:
-            self._broken = True
-            _log.warning("mlflow takes no more of this run (%s); metrics.jsonl goes on", error)
+        self._client.set_terminated(self._id)
 
 
 # Name → (what opens it, the package it needs).
@@ -228,6 +271,12 @@ TRACKERS: Mapping[str, tuple[Callable[[TrackedRun], Tracker], str | None]] = {
     "wandb": (WandbTracker, "wandb"),
     "trackio": (TrackioTracker, "trackio"),
     "mlflow": (MlflowTracker, "mlflow"),
+}
+# What a user can mend where one of them takes no run.
+MENDS: Mapping[str, str] = {
+    "wandb": "run `wandb login` or unset WANDB_MODE (runs are then kept offline)",
+    "trackio": "mend TRACKIO_DIR",
+    "mlflow": "mend MLFLOW_TRACKING_URI",
 }
 
 

@@ -2,7 +2,8 @@
 
 What a policy contradicts after training on it is often a wrong label. worst.jsonl is a preference
 file as any other: ``prefkit annotate worst.jsonl`` asks blind which answer is better, ``prefkit
-train`` and ``prefkit inspect`` read it too.
+train`` and ``prefkit inspect`` read it too. Pairs of raw text are written without a prompt, for
+the latter two: there is nothing to ask people about.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from prefkit.core.errors import DataError
-from prefkit.core.records import Message, Messages, TrainRow
+from prefkit.core.records import Message, Messages, TrainRow, text_of
 from prefkit.formats.export import write_jsonl
 from prefkit.training.metrics import sigmoid
 from prefkit.training.monitor import ROWS
@@ -108,23 +109,39 @@ def _pairs(path: Path) -> Iterator[tuple[str, float, float, float, float | None]
 
 
 def _line(fit: Fit, row: TrainRow) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    chosen, rejected = row.completions
+    # Raw text has no prompt, and an empty one would be of no layout.
+    raw = not row.prompt.messages
+    sides: dict[str, Any] = (
+        {"chosen": text_of(chosen), "rejected": text_of(rejected)}
+        if raw
+        else {
+            "prompt": turns(row.prompt.messages),
+            "chosen": turns(chosen),
+            "rejected": turns(rejected),
+        }
+    )
+    known = {
+        "margin": row.margin,
+        "tools": row.prompt.tools,
+        "chat_template_kwargs": dict(row.arguments) or None,
+        "evidence": row.evidence,
+        # Raw pairs are read without.
+        "votes": None if raw else row.votes,
+    }
+    return {
         "id": fit.id,
-        "prompt": turns(row.prompt.messages),
-        "chosen": turns(row.completions[0]),
-        "rejected": turns(row.completions[1]),
+        **sides,
         "p": row.p,
         "weight": row.weight,
         "tags": dict(row.prompt.tags),
+        **{name: value for name, value in known.items() if value is not None},
         "model_p": round(fit.model_p, 6),
         "reward_margin": fit.margin,
         "contradiction": round(fit.contradiction, 6),
         "n_seen": fit.n_seen,
         "n_wrong": fit.n_wrong,
     }
-    if row.prompt.tools is not None:
-        found["tools"] = row.prompt.tools
-    return found
 
 
 def turns(messages: Messages) -> list[dict[str, Any]]:

@@ -13,7 +13,6 @@ import datasets
 import pytest
 
 from prefkit.aggregation import AGGREGATORS, aggregator
-from prefkit.cli.app import main
 from prefkit.core.records import Comparison, Example, Vote
 from prefkit.formats.comparisons import load_comparisons
 from prefkit.formats.load import load
@@ -26,20 +25,6 @@ ROWS = [
     {"prompt": "q2", "chosen": "good", "rejected": "", "p": 0.8},
     {"prompt": "q3", "chosen": "good", "rejected": "bad\x1b[31m", "p": 0.3},
 ]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run a verb in this process; its exit code, stdout and stderr."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["prefkit", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return ended.value.code or 0, shown.out, shown.err
-
-    return call
 
 
 @pytest.fixture

@@ -2,28 +2,13 @@
 
 import json
 import shutil
-import sys
 
 import pytest
-
-from prefkit.cli.app import main
 
 ROWS = [
     {"prompt": "the sea?", "chosen": "It is \x1b[31mblue.", "rejected": "No.", "p": 0.9},
     {"prompt": "the sun?", "chosen": "same", "rejected": "same"},
 ]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["prefkit", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return ended.value.code or 0, shown.out, shown.err
-
-    return call
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ def test_a_fault_that_only_rank_0_sees_is_told_once(model, tmp_path):
     """The folder of another run: the others hear of it instead of waiting for rank 0."""
     data = tmp_path / "pairs.parquet"
     write_table(data, to_table(example_pairs(), Example))
-    (tmp_path / "train.json").write_text('{"run": "another"}')
+    (tmp_path / "train.json").write_text('{"run": "another", "result": {}}')
     command = ["train", data, "--model", model, "--out", tmp_path, "--set", "device=cpu"]
     done = launch("-m", "prefkit", *command)
     assert done.returncode != 0

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from run_facts import needs, scalars
 
 from prefkit.core.errors import ConfigError, MissingExtra
+from prefkit.training import trackers
 from prefkit.training.event_file import EventFile
 from prefkit.training.trackers import TRACKERS, TrackedRun, check_trackers, open_trackers
 
@@ -27,14 +28,18 @@ pytestmark = pytest.mark.usefixtures("no_network")
 @pytest.fixture
 def no_network(monkeypatch):
     """Only this machine can be reached: nothing is sent anywhere."""
-    connect = socket.socket.connect
+    connect, called = socket.socket.connect, []
 
     def only_here(self, address):
         local = self.family == socket.AF_UNIX or address[0] in ("127.0.0.1", "::1", "localhost")
-        assert local, f"a tracker calls {address}"
+        if not local:
+            called.append(address)
+            raise ConnectionRefusedError(f"a tracker calls {address}")
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", only_here)
+    yield
+    assert called == []
 
 
 def run_of(out, kept=()):
@@ -149,6 +154,83 @@ def test_mlflow_writes_into_the_run_and_goes_on_after_a_kill(tmp_path, monkeypat
     assert capfd.readouterr().out == ""
 
 
+def test_wandb_online_without_a_key_is_refused_with_what_mends_it(tmp_path, monkeypatch):
+    needs("wandb")
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="wandb takes no run") as caught:
+        open_trackers(["tensorboard", "wandb"], run_of(tmp_path))
+    assert "wandb login" in str(caught.value.hint)
+    assert "leave wandb out of trackers" in str(caught.value.hint)
+
+
+def test_a_wandb_run_that_ended_elsewhere_is_named_once_and_the_run_goes_on(
+    tmp_path, monkeypatch, caplog
+):
+    wandb = needs("wandb")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
+    (tracker,) = open_trackers(["wandb"], run_of(tmp_path))
+    wandb.teardown()  # the service that takes the numbers is gone
+    tracker.log(1, LOGGED[1])
+    tracker.log(2, LOGGED[2])
+    tracker.close()
+    told = [r.message for r in caplog.records if r.message.endswith("metrics.jsonl goes on")]
+    assert len(told) == 1
+    assert told[0].startswith("wandb takes no more of this run (")
+
+
+class Oddity(Exception):
+    """Of no base class that anyone could name."""
+
+
+class Failing:
+    """A package's tracker that fails at ``at``."""
+
+    def __init__(self, at: str) -> None:
+        self.at, self.calls = at, []
+        self._do("open")
+
+    def _do(self, what):
+        self.calls.append(what)
+        if what == self.at:
+            raise Oddity
+
+    def log(self, step, values):
+        self._do("log")
+
+    def close(self):
+        self._do("close")
+
+
+@pytest.mark.parametrize(("at", "calls"), [("log", "open log"), ("close", "open log log close")])
+def test_whatever_a_package_raises_is_named_once_and_it_is_let_go(
+    at, calls, tmp_path, monkeypatch, caplog
+):
+    made = Failing(at)
+    monkeypatch.setitem(trackers.TRACKERS, "trackio", (lambda run: made, "json"))
+    (tracker,) = open_trackers(["trackio"], run_of(tmp_path))
+    for step, values in LOGGED.items():
+        tracker.log(step, values)
+    tracker.close()
+    tracker.close()
+    assert made.calls == calls.split()
+    assert [record.message for record in caplog.records] == [
+        "trackio takes no more of this run (Oddity); metrics.jsonl goes on"
+    ]
+
+
+def test_where_one_takes_no_run_those_before_it_are_closed(tmp_path, monkeypatch):
+    before = Failing("never")
+    monkeypatch.setitem(trackers.TRACKERS, "trackio", (lambda run: before, "json"))
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", (lambda run: Failing("open"), "json"))
+    with pytest.raises(ConfigError, match="wandb takes no run: Oddity"):
+        open_trackers(["trackio", "wandb"], run_of(tmp_path))
+    assert before.calls == ["open", "close"]
+
+
 def test_an_mlflow_server_that_cannot_be_used_is_named(tmp_path, monkeypatch):
     needs("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nosuch://place")
@@ -212,3 +294,12 @@ def test_values_are_single_precision(tmp_path):
     with EventFile(tmp_path) as file:
         file.scalars(1, {"x": 1 / 3})
     assert scalars(tmp_path)["x"] == [(1, float(np.float32(1 / 3)))]
+
+
+def test_a_value_beyond_single_precision_is_drawn_at_its_end(tmp_path):
+    """kl_k3 is an exponential: 1e100 is finite, and no reason to end a run."""
+    largest = float(np.finfo(np.float32).max)
+    with EventFile(tmp_path) as file:
+        file.scalars(1, {"x": 1e100})
+        file.scalars(2, {"x": -1e100})
+    assert scalars(tmp_path)["x"] == [(1, largest), (2, -largest)]

@@ -17,7 +17,10 @@ from prefkit.core.errors import DataError
 from prefkit.core.records import Message, Part, Prompt, TrainRow
 from prefkit.formats.comparisons import read_comparisons
 from prefkit.formats.load import read_examples
+from prefkit.formats.train import read_train_data
 from prefkit.formats.values import messages_value
+from prefkit.training import TrainSettings, train
+from prefkit.training.run_report import write_run_report
 from prefkit.training.worst import contradiction, turns, worst_fits, write_worst
 
 
@@ -105,6 +108,75 @@ def test_tools_names_and_images_survive_the_file(tmp_path):
     ((comparison,), _) = read_comparisons(path)
     assert comparison.prompt.messages == prompt.messages
     assert comparison.prompt.tools == prompt.tools
+
+
+def raw_rows(n):
+    """Pairs of raw text by id, with what their file said of them."""
+    answers = [(f"q {i}\nyes {i}", f"q {i}\nno {i}") for i in range(n)]
+    return {
+        f"row{i}": TrainRow(
+            f"row{i}",
+            Prompt.make((), tags={"kind": "raw"}),
+            tuple((Message.of("assistant", text),) for text in texts),
+            "pair",
+            p=0.6,
+        )
+        for i, texts in enumerate(answers)
+    }
+
+
+def test_pairs_of_raw_text_are_read_again_as_what_they_were(tmp_path):
+    """Without a prompt: an empty one would be of no layout. The report shows them, and sends
+    nobody to annotate what asks nothing."""
+    rows = raw_rows(3)
+    path = write_worst(seen(tmp_path, [1.0, -4.0, -3.0], p=(0.6, 0.6, 0.6)), rows)
+    assert path is not None
+    found = read_train_data(str(path))
+    assert found.layout == "raw_pair"
+    assert [row.completions for row in found.rows] == [
+        rows[name].completions for name in ("row1", "row2", "row0")
+    ]
+    assert {(row.p, row.weight) for row in found.rows} == {(0.6, 1.0)}
+    assert found.rows[0].prompt.tags == {"kind": "raw"}
+    page = write_run_report(tmp_path, {}).read_text()
+    assert "yes 1" in page
+    assert "prefkit annotate" not in page
+
+
+def test_what_a_row_had_beside_its_label_is_written_too(tmp_path):
+    """Read again it has the same tokens and the same votes."""
+    votes, evidence = '[{"choice": "a"}, {"choice": "b"}]', '{"chosen_slot": "a"}'
+    row = replace(
+        train_rows(1)["row0"],
+        arguments={"enable_thinking": False},
+        margin=1.5,
+        votes=votes,
+        evidence=evidence,
+    )
+    path = write_worst(seen(tmp_path, [-9.0, 2.0, 2.0]), {**train_rows(3), "row0": row}, n=1)
+    assert path is not None
+    (again,) = read_train_data(str(path)).rows
+    assert (again.arguments, again.margin) == ({"enable_thinking": False}, 1.5)
+    assert (again.votes, again.evidence, again.p) == (votes, evidence, 0.9)
+
+
+def test_under_hard_labels_the_file_says_the_label_as_it_was(tiny_model_dir, pairs, tmp_path):
+    """Also of a pair whose sides training turned."""
+    rows = [
+        replace(TrainRow.of(pair), p=0.4, margin=-1.0) if i == 0 else TrainRow.of(pair)
+        for i, pair in enumerate(pairs[:4])
+    ]
+    settings = TrainSettings(
+        labels="hard", max_steps=1, device="cpu", dtype="float32", trackers=[],
+        reference_store="none",
+    )  # fmt: skip
+    train(str(tiny_model_dir), rows, settings, out=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "worst.jsonl").read_text().splitlines()]
+    found = {line["id"]: line for line in lines}
+    assert {row.id: row.p for row in rows[1:]} == {row.id: found[row.id]["p"] for row in rows[1:]}
+    turned = found[rows[0].id]
+    assert (turned["p"], turned["margin"]) == (0.6, 1.0)
+    assert turned["chosen"][0]["content"] == rows[0].completions[1][0].text
 
 
 def test_rows_that_are_no_pairs_leave_no_file(tmp_path):

@@ -79,6 +79,32 @@ def backup(
 
 
 @app.command()
+def copy(
+    folder: Folder,
+    to: Annotated[
+        str,
+        typer.Option(help="An empty PostgreSQL database (postgresql+psycopg://…), or a new file."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Copy the store as of now into another database, for example to move a team to PostgreSQL.
+
+    The copy is checked before it is kept. The workspace goes on using the store it has: stop the
+    app, copy, then set `annotate.store` in prefkit.yaml.
+
+    Example: prefkit store copy pairs.prefkit --to postgresql+psycopg://prefkit@db/votes
+    """
+    with _open(folder)[1] as store:
+        name, counts = store.copy_to(to), store.counts()
+    shown = [
+        f"{counts.comparisons} comparisons and {counts.votes} votes copied to {name}",
+        "votes that come from now on are not in it: set annotate.store in prefkit.yaml",
+    ]
+    value = {"copy": name, "comparisons": counts.comparisons, "votes": counts.votes}
+    finish(value, as_json=as_json, screen=shown)
+
+
+@app.command()
 def verify(folder: Folder, as_json: AsJson = False) -> None:
     """Check file, chains, signed heads and views; exit code 1 where something is wrong.
 

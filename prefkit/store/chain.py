@@ -17,7 +17,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from prefkit.store.database import chunks, insert_new
-from prefkit.store.tables import events, raters
+from prefkit.store.tables import events, hooks, outbox, raters
 
 Kind = Literal[
     "served", "vote", "undo", "flag", "guidelines", "prefs",
@@ -38,6 +38,8 @@ _NAMES: sa.BindParameter[Any] = sa.bindparam("names", expanding=True)
 _LOCK = (
     sa.select(raters).where(raters.c.rater.in_(_NAMES)).order_by(raters.c.rater).with_for_update()
 )
+_HOOKS = sa.select(hooks.c.id, hooks.c.kinds).where(hooks.c.active)
+_POST = sa.insert(outbox)
 _SAVE = sa.update(raters).where(raters.c.rater == sa.bindparam("of"))
 
 
@@ -174,7 +176,40 @@ def append(
         written.append(linked)
     if written:
         connection.execute(_INSERT, [event_row(event) for event in written])
+        _announce(connection, written)
     return written
+
+
+def _announce(connection: sa.Connection, written: Sequence[Event]) -> None:
+    """Put what a hook asked for into the outbox, in the transaction that it happened in.
+
+    A hook's ``kinds`` are kinds of events with commas between. A body has no rationale, edit or
+    note in it, only their digests: what was sent cannot be erased.
+    """
+    hooked = connection.execute(_HOOKS).all()
+    rows = [
+        {
+            "event_seq": event.seq,
+            "hook_id": hook.id,
+            "body": event_body(event),
+            "tries": 0,
+            "next_at": moment(event.at),
+            "state": "waiting",
+        }
+        for hook in hooked
+        for event in written
+        if event.kind in hook.kinds.split(",")
+    ]
+    if rows:
+        connection.execute(_POST, rows)
+
+
+def event_body(event: Event) -> str:
+    """An event as those outside see it: JSON with its time in ISO 8601."""
+    names = ("id", "kind", "rater", "n", "task_id")
+    facts = {name: getattr(event, name) for name in names}
+    said = json.loads(event.payload)
+    return compact({**facts, "at": moment(event.at).isoformat(), "payload": said})
 
 
 def link(row: RaterRow, seq: int, new: NewEvent) -> Event:

@@ -1,4 +1,4 @@
-"""A whole store copied as of one moment: file to file, or a PostgreSQL store into a file.
+"""A whole store copied as of one moment: file to file, or between a server and a file.
 
 Copying row by row needs neither pg_dump nor a version of it that fits the server, and what it
 makes is a store that any prefkit opens.
@@ -19,6 +19,8 @@ from prefkit.store.database import Database
 
 _ROWS = 1000
 _VERSION = "alembic_version"
+_SEQUENCE = sa.text("SELECT pg_get_serial_sequence(:name, 'seq')")
+_GO_ON = sa.text("SELECT setval(:of, :last)")
 
 
 def copy_file(source: Path, target: Path) -> None:
@@ -65,17 +67,36 @@ def copy_rows(rows_from: sa.Connection, rows_to: sa.Connection) -> None:
     there.reflect(rows_from)
     here.reflect(rows_to)
     rows_to.execute(sa.delete(here.tables["meta"]))
+    to_sqlite = rows_to.dialect.name == "sqlite"
     for table in here.sorted_tables:
         if table.name == _VERSION:
             continue
         query = sa.select(there.tables[table.name]).execution_options(yield_per=_ROWS)
         for batch in rows_from.execute(query).mappings().partitions(_ROWS):
-            rows_to.execute(sa.insert(table), [_naive(row) for row in batch])
+            rows_to.execute(sa.insert(table), [_dated(row, naive=to_sqlite) for row in batch])
+    if not to_sqlite:
+        _count_on(rows_to, here)
 
 
-def _naive(row: sa.RowMapping) -> dict[str, Any]:
-    """The row with its times as SQLite keeps them: UTC without a zone."""
+def _dated(row: sa.RowMapping, *, naive: bool) -> dict[str, Any]:
+    """The row with its times as the other database keeps them: UTC, naive in SQLite."""
     return {
-        name: value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
+        name: _in_utc(value, naive=naive) if isinstance(value, datetime) else value
         for name, value in row.items()
     }
+
+
+def _in_utc(at: datetime, *, naive: bool) -> datetime:
+    utc = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    return utc.replace(tzinfo=None) if naive else utc
+
+
+def _count_on(connection: sa.Connection, copied: sa.MetaData) -> None:
+    """Let PostgreSQL's row numbers go on after the last that was copied."""
+    for table in copied.sorted_tables:
+        if "seq" not in table.c:
+            continue
+        sequence = connection.scalar(_SEQUENCE, {"name": table.name})
+        last = connection.scalar(sa.select(sa.func.max(table.c.seq)))
+        if sequence is not None and last is not None:  # votes take their numbers from events
+            connection.execute(_GO_ON, {"of": sequence, "last": last})

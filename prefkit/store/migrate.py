@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from prefkit.core.errors import StoreError
 from prefkit.store import replaying
-from prefkit.store.copying import copy_file, copy_server
+from prefkit.store.copying import copy_file, copy_rows, copy_server
 from prefkit.store.database import Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -88,6 +89,32 @@ def copy_out(database: Database, target: Path, migrations: Path = MIGRATIONS) ->
             _upgrade(connection, migrations, version)
 
     copy_server(database, target, make_schema)
+
+
+def copy_into(
+    source: Database, target: Database, check: Callable[[sa.Connection], list[str]]
+) -> None:
+    """Copy a store of this version into an empty PostgreSQL database, whole or not at all.
+
+    check: the faults of the copy, looked for before it is kept. Raises StoreError where the
+    database is not empty, or the copy is not sound (then the source is not either).
+    """
+    with source.snapshot() as rows_from, target.writing() as rows_to:
+        rows_to.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+        if current_revision(rows_to) is not None:
+            raise StoreError(
+                f"{target.name}: holds a vote store already",
+                hint="give the copy an empty database",
+            )
+        _upgrade(rows_to, MIGRATIONS, "head")
+        copy_rows(rows_from, rows_to)
+        faults = check(rows_to)
+        if faults:
+            raise StoreError(
+                f"{source.name}: not copied, because it has {len(faults)} faults: "
+                f"{'; '.join(faults[:3])}",
+                hint="prefkit store verify names them all; replay --write mends views",
+            )
 
 
 def _check_views(connection: sa.Connection, name: str, to: str) -> None:

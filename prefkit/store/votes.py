@@ -7,6 +7,7 @@ what it returns has been written to disk.
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,18 +20,35 @@ import sqlalchemy as sa
 from prefkit.core.errors import PrefkitError, StoreError
 from prefkit.core.records import Comparison, Task, Vote
 from prefkit.core.rng import derive_seed
-from prefkit.store import chain, check, counting, heads, intake, ledger, people, replaying
+from prefkit.store import (
+    chain,
+    check,
+    counting,
+    guidance,
+    heads,
+    intake,
+    ledger,
+    people,
+    replaying,
+)
 from prefkit.store.chain import NewEvent
 from prefkit.store.check import Examined
 from prefkit.store.copying import copy_file
 from prefkit.store.counting import RaterProgress, StoreCounts
 from prefkit.store.database import Database
-from prefkit.store.migrate import MIGRATIONS, bring_up_to_date, copy_out, current_revision
+from prefkit.store.migrate import (
+    MIGRATIONS,
+    bring_up_to_date,
+    copy_into,
+    copy_out,
+    current_revision,
+)
 from prefkit.store.people import Erased
 from prefkit.store.tables import comparisons, served, tasks, votes
 
 Slot = Literal["a", "b"]
 SIGN_EVERY = 200  # events that one process writes between two signed heads
+SIGN_SECONDS = 600  # or less, where the last of them is so long ago
 _log = logging.getLogger(__name__)
 
 
@@ -50,6 +68,7 @@ class VoteStore:
         self._db = database
         self._home = home
         self._n_unsigned = 0
+        self._signed_at = time.monotonic()
         self.migration_backup: Path | None = None
 
     @classmethod
@@ -83,7 +102,7 @@ class VoteStore:
     def close(self) -> None:
         """Sign what was written and not yet signed, and give the connections back."""
         if self._n_unsigned:
-            self._sign()
+            self.sign()
         self._db.close()
 
     def __enter__(self) -> Self:
@@ -268,6 +287,20 @@ class VoteStore:
         with self._db.reading() as connection:
             return [ledger.vote_of(row) for row in connection.execute(query).mappings()]
 
+    # Guidelines
+
+    def set_guidelines(self, version: str, text: str) -> bool:
+        """Let ``text`` be what raters are told from now on; whether it was another before."""
+        now = datetime.now(UTC)
+        changed = self._db.write(lambda c: guidance.set_guidelines(c, version, text, now))
+        self._written(int(changed))
+        return changed
+
+    def guidelines(self, version: str) -> str | None:
+        """The text of a version that was ever in force, or None."""
+        with self._db.reading() as connection:
+            return guidance.text_of(connection, version)
+
     # People
 
     def rater_id(self, name: str) -> str:
@@ -287,7 +320,7 @@ class VoteStore:
         now = datetime.now(UTC)
         erased = self._db.write(lambda c: people.erase(c, name_or_id, words=words, now=now))
         self._written(1)
-        self._sign()
+        self.sign()
         return replace(erased, wiped=self._db.wipe())
 
     # Counts and care
@@ -310,13 +343,30 @@ class VoteStore:
         target = Path(path).expanduser()
         if target.exists():
             raise StoreError(f"{target}: exists already", hint="choose another name")
-        self._sign()
+        self.sign()
         if self._db.file is None:
             copy_out(self._db, target, MIGRATIONS)
         else:
             with self._db.faults():
                 copy_file(self._db.file, target)
         return target
+
+    def copy_to(self, path_or_url: str | Path) -> str:
+        """Copy the store as of now into a new file or an empty PostgreSQL database; its name.
+
+        A copy that is not sound is not kept. Raises StoreError where something is there.
+        """
+        target = Database(path_or_url)
+        try:
+            if target.file is not None:
+                return str(self.backup(target.file))
+            target.check_durable()
+            self.sign()
+            key = heads.find_key(self._home)
+            copy_into(self._db, target, lambda copy: check.examine(copy, key).faults)
+            return target.name
+        finally:
+            target.close()
 
     def verify(self) -> list[str]:
         """Every fault found, one line each; none for a sound store."""
@@ -348,20 +398,22 @@ class VoteStore:
         with self._db.snapshot() as connection:
             return replaying.differences(connection, replaying.views_of(connection))
 
-    def _written(self, n: int) -> None:
-        self._n_unsigned += n
-        if self._n_unsigned >= SIGN_EVERY:
-            self._sign()
+    def sign(self) -> None:
+        """Sign the ends of the chains that have grown, whoever wrote them.
 
-    def _sign(self) -> None:
-        """Sign the chains that have grown. What cannot be signed now is signed by the next head.
-
-        The votes are on disk already: a fault here must not look as if they were not.
+        What cannot be signed now is signed by the next head, with a warning in the log: the votes
+        are on disk already, and a fault here must not look as if they were not.
         """
-        self._n_unsigned = 0
+        self._n_unsigned, self._signed_at = 0, time.monotonic()
         try:
             key = heads.find_or_make_key(self._home)
             if key is not None:
                 self._db.write(lambda connection: heads.sign(connection, key, datetime.now(UTC)))
         except PrefkitError as error:
             _log.warning("the chains of votes were not signed: %s", error)
+
+    def _written(self, n: int) -> None:
+        self._n_unsigned += n
+        waited = time.monotonic() - self._signed_at
+        if self._n_unsigned >= SIGN_EVERY or (self._n_unsigned and waited >= SIGN_SECONDS):
+            self.sign()

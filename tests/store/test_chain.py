@@ -13,9 +13,10 @@ import tampering
 from sqlalchemy.exc import DBAPIError
 from store_cases import pairs, vote
 
-from prefkit.core.errors import EnvironmentFault
+from prefkit.core.errors import EnvironmentFault, StoreError
 from prefkit.store import VoteStore
 from prefkit.store import heads as heads_module
+from prefkit.store import votes as votes_module
 
 
 @pytest.fixture
@@ -256,3 +257,36 @@ def test_postgresql_refuses_to_empty_a_table(address, table):
     with engine.connect() as connection, pytest.raises(DBAPIError, match="append-only"):
         connection.exec_driver_sql(f"TRUNCATE {table} CASCADE")
     engine.dispose()
+
+
+def test_what_a_hook_asked_for_is_in_the_outbox_with_the_event_and_no_words(store, place):
+    for name, kinds, active in (("h1", "vote,undo", 1), ("h2", "undo", 1), ("h3", "vote", 0)):
+        values = f"'{name}', 'http://x', 's', '{kinds}', {bool(active)}, '2026-01-01'"
+        tampering.run(place, f"INSERT INTO hooks VALUES ({values})")
+    given = pairs(2)
+    store.add(given)
+    store.add_votes([vote(c, "kim", rationale="my words") for c in given])
+    store.undo("kim", "undo-1")
+    posted = tampering.rows(place, "SELECT * FROM outbox ORDER BY seq")
+    kinds = [(row["hook_id"], json.loads(row["body"])["kind"]) for row in posted]
+    assert kinds == [("h1", "vote"), ("h1", "vote"), ("h1", "undo"), ("h2", "undo")]
+    assert {row["state"] for row in posted} == {"waiting"}
+    assert "my words" not in str(posted)
+    assert [row["event_seq"] for row in posted][:2] == [
+        row["seq"] for row in tampering.rows(place, "SELECT seq FROM events WHERE kind = 'vote'")
+    ]
+    with pytest.raises(StoreError):
+        store.add_votes([vote(given[0], "lee"), vote(pairs(3)[2], "lee")])
+    assert len(tampering.rows(place, "SELECT seq FROM outbox")) == 4
+
+
+def test_chains_are_signed_after_ten_minutes_though_few_events_came(store, place, monkeypatch):
+    given = pairs(3)
+    store.add(given)
+    clock = iter([1e9, 1e9, 2e9, 2e9, 2e9, 2e9])
+    store.vote(vote(given[0]))
+    assert tampering.rows(place, "SELECT * FROM heads") == []
+    monkeypatch.setattr(votes_module.time, "monotonic", lambda: next(clock))
+    store.vote(vote(given[1]))
+    monkeypatch.undo()
+    assert len(tampering.rows(place, "SELECT * FROM heads")) == 1

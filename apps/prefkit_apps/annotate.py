@@ -52,9 +52,11 @@ def serve(
         )
     settings = read_project(workspace).annotate
     listener = _listen(settings.port if port is None else port)
-    with listener, VoteStore.open(settings.store or workspace.store_path) as store:
+    address = settings.store or workspace.store_path
+    with listener, VoteStore.open(address, home=workspace.path) as store:
         bound: int = listener.getsockname()[1]
-        app = build_app(store, settings, rater, bound, next_command(workspace))
+        rater_id = store.rater_id(rater)
+        app = build_app(store, settings, rater_id, bound, next_command(workspace))
         _run(app, listener, lambda: _announce(bound, on_ready, open_browser))
 
 

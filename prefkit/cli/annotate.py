@@ -45,7 +45,9 @@ def annotate(
     host: Annotated[
         str, typer.Option(help="Only this machine is served in this version.")
     ] = "127.0.0.1",
-    rater: Annotated[str, typer.Option(help="The name that your votes carry.")] = "annotator",
+    rater: Annotated[
+        str, typer.Option(help="Your name; your votes carry an id that stands for it.")
+    ] = "annotator",
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Do not open a browser window.")
     ] = False,
@@ -108,7 +110,7 @@ def _from_file(path: Path, mapping: dict[str, str]) -> tuple[Workspace, dict[str
     workspace = Workspace(folder)
     fresh = not workspace.config_path.is_file()
     project = parse_settings(Project, {}) if fresh else read_project(workspace)
-    with VoteStore.open(project.annotate.store or workspace.store_path) as store:
+    with VoteStore.open(project.annotate.store or workspace.store_path, home=folder) as store:
         added = store.add(comparisons, k=project.annotate.k)
     if fresh:
         section = "".join(
@@ -126,7 +128,7 @@ def _counts(workspace: Workspace) -> tuple[StoreCounts, AnnotateSettings]:
     from prefkit.store import VoteStore
 
     settings = read_project(workspace).annotate
-    with VoteStore.open(settings.store or workspace.store_path) as store:
+    with VoteStore.open(settings.store or workspace.store_path, home=workspace.path) as store:
         store.want(settings.k)
         counts = store.counts()
     if not counts.comparisons:

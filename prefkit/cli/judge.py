@@ -121,7 +121,7 @@ def _judge_workspace(
 
     # The address may hold a password.
     place = address.rpartition("@")[2] if address else str(workspace.store_path)
-    with VoteStore.open(address or workspace.store_path) as store:
+    with VoteStore.open(address or workspace.store_path, home=workspace.path) as store:
         comparisons = store.comparisons(origin=origin)
         if not comparisons:
             raise DataError(

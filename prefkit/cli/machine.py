@@ -183,7 +183,7 @@ def store(folder: Path) -> Iterator[Check]:
     try:
         with VoteStore.open(path, create=False) as votes:
             faults = votes.verify()
-            found = f"{votes.counts().votes} votes, schema {votes.revision}"
+            found = f"{votes.counts().votes} votes, schema {votes.revision()}"
     except PrefkitError as error:
         yield Check("vote store", "fault", error.message, error.hint)
         return

@@ -55,7 +55,9 @@ def workspace_ballots(source: str) -> Ballots:
     address = project.annotate.store
     # The address may hold a password.
     place = address.rpartition("@")[2] if address else str(workspace.store_path)
-    with VoteStore.open(address or workspace.store_path, create=False) as store:
+    with VoteStore.open(
+        address or workspace.store_path, create=False, home=workspace.path
+    ) as store:
         return Ballots(store.comparisons(), store.votes(), place, project.aggregate.method)
 
 

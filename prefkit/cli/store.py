@@ -62,7 +62,7 @@ def backup(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy the store as of now, while the app may go on writing to it.
+    """Copy the store as of now to an SQLite file, while the app may go on writing to it.
 
     Example: prefkit store backup pairs.prefkit --to /mnt/safe/votes.db
     """
@@ -79,17 +79,103 @@ def backup(
 
 
 @app.command()
+def copy(
+    folder: Folder,
+    to: Annotated[
+        str,
+        typer.Option(help="An empty PostgreSQL database (postgresql+psycopg://…), or a new file."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Copy the store as of now into another database, for example to move a team to PostgreSQL.
+
+    The copy is checked before it is kept. The workspace goes on using the store it has: stop the
+    app, copy, then set `annotate.store` in prefkit.yaml.
+
+    Example: prefkit store copy pairs.prefkit --to postgresql+psycopg://prefkit@db/votes
+    """
+    with _open(folder)[1] as store:
+        name, counts = store.copy_to(to), store.counts()
+    shown = [
+        f"{counts.comparisons} comparisons and {counts.votes} votes copied to {name}",
+        "votes that come from now on are not in it: set annotate.store in prefkit.yaml",
+    ]
+    value = {"copy": name, "comparisons": counts.comparisons, "votes": counts.votes}
+    finish(value, as_json=as_json, screen=shown)
+
+
+@app.command()
 def verify(folder: Folder, as_json: AsJson = False) -> None:
-    """Check the file and count every counter again; exit code 1 where something is wrong.
+    """Check file, chains, signed heads and views; exit code 1 where something is wrong.
 
     Example: prefkit store verify pairs.prefkit
     """
     with _open(folder)[1] as store:
-        faults, name = store.verify(), store.name
+        examined, name = store.examine(), store.name
+    faults = examined.faults
+    facts = dataclasses.asdict(examined)
     shown = [f"{name}: {fault}" for fault in faults] or [f"{name}: sound"]
-    finish({"store": name, "sound": not faults, "faults": faults}, as_json=as_json, screen=shown)
+    shown.append(
+        f"{examined.n_events} events of {examined.n_raters} raters; "
+        f"{examined.n_checked} of {examined.n_heads} signed heads checked"
+    )
+    if examined.n_checked < examined.n_heads:
+        shown.append("the other heads were signed under a key that is not here (store.key)")
+    finish({"store": name, "sound": not faults, **facts}, as_json=as_json, screen=shown)
     if faults:
         raise typer.Exit(1)
+
+
+@app.command()
+def replay(
+    folder: Folder,
+    write: Annotated[
+        bool, typer.Option("--write", help="Put the rebuilt views in the place of those there.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rebuild votes, what stands and all counters from the events, and compare them.
+
+    Exit code 1 where they differ and were not written.
+
+    Example: prefkit store replay pairs.prefkit
+    """
+    with _open(folder)[1] as store:
+        differing, name = store.replay(write=write), store.name
+    shown = [f"{name}: {line}" for line in differing]
+    shown.append(
+        f"{name}: the views are what the events say"
+        if not differing
+        else f"{name}: {len(differing)} differences" + (", mended" if write else "")
+    )
+    value = {"store": name, "same": not differing, "differences": differing, "written": write}
+    finish(value, as_json=as_json, screen=shown)
+    if differing and not write:
+        raise typer.Exit(1)
+
+
+@app.command()
+def erase(
+    folder: Folder,
+    person: Annotated[str, typer.Argument(help="A rater's name, or their id in the store.")],
+    texts: Annotated[
+        bool, typer.Option("--texts", help="Also delete the rationales and edits they wrote.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a person's name and log-in from the store; their votes stay, under an opaque id.
+
+    Copies of the store that were made earlier still hold what is removed here.
+
+    Example: prefkit store erase pairs.prefkit kim --texts
+    """
+    with _open(folder)[1] as store:
+        erased, name = store.erase(person, words=texts), store.name
+    shown = [f"{name}: the votes stay under {erased.id}; {erased.n_texts} texts deleted"]
+    if erased.wiped is False:
+        shown.append("the old bytes are still in the file: stop the app and erase the id again")
+    shown.append("backups and copies made earlier still hold what was removed")
+    finish({"store": name, **dataclasses.asdict(erased)}, as_json=as_json, screen=shown)
 
 
 @app.command()
@@ -114,4 +200,4 @@ def _open(folder: Path) -> tuple[Workspace, VoteStore]:
 
     workspace = Workspace.open(folder)
     address = read_project(workspace).annotate.store or workspace.store_path
-    return workspace, VoteStore.open(address, create=False)
+    return workspace, VoteStore.open(address, create=False, home=workspace.path)

@@ -90,7 +90,7 @@ def open_job(
         workspace.path / project.prompts, n_heldout=project.heldout_prompts, seed=project.seed
     )
     source = resolve_model(project.model, progress=progress)
-    store = VoteStore.open(project.annotate.store or workspace.store_path)
+    store = VoteStore.open(project.annotate.store or workspace.store_path, home=workspace.path)
     return Job(workspace, project, source, store, prompts, progress)
 
 

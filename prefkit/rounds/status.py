@@ -45,7 +45,7 @@ def workspace_status(workspace: Workspace, *, shown_as: str) -> dict[str, Any]:
 def _read_store(workspace: Workspace, project: Project) -> tuple[list[Comparison], list[Vote]]:
     if project.annotate.store is None and not workspace.store_path.exists():
         return [], []
-    store = VoteStore.open(project.annotate.store or workspace.store_path)
+    store = VoteStore.open(project.annotate.store or workspace.store_path, home=workspace.path)
     try:
         return store.comparisons(), store.votes()
     finally:

@@ -1,34 +1,85 @@
-"""The store checked against itself: what follows from the votes is counted again."""
+"""The store checked against itself: file, chains, signed heads, words, and every view."""
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
 from prefkit.core.errors import StoreError
-from prefkit.store import ledger
-from prefkit.store.tables import comparisons, standing, tasks, votes
+from prefkit.store import chain, ledger, replaying
+from prefkit.store.chain import SYSTEM, Event
+from prefkit.store.heads import HeadCheck, SigningKey, check_heads
+from prefkit.store.tables import comparisons, texts
+
+_WORDS = (*ledger.WORDS, "note")
 
 
-def faults(connection: sa.Connection) -> list[str]:
-    """One line a fault; an empty list for a sound store."""
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What a check found. faults: one line each, none for a sound store.
+
+    n_checked: heads whose signature was checked, of n_heads; the others were signed under a key
+    that is not here.
+    """
+
+    faults: list[str]
+    n_events: int
+    n_raters: int
+    n_heads: int
+    n_checked: int
+
+
+@dataclass(slots=True)
+class _Pass:
+    """What one pass over the events gathers."""
+
+    found: list[str]
+    signed: HeadCheck
+    views: ledger.Views = field(default_factory=ledger.Views)
+    ends: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
+    words: dict[tuple[str, str], tuple[str, str]] = field(
+        default_factory=dict[tuple[str, str], tuple[str, str]]
+    )  # (event id, field) → (rater, digest)
+    vote_ids: set[str] = field(default_factory=set[str])
+    erased: set[str] = field(default_factory=set[str])
+    n_events: int = 0
+
+
+def examine(connection: sa.Connection, key: SigningKey | None) -> Examined:
+    """Check everything that can be checked, in one transaction."""
     found: list[str] = []
     if connection.dialect.name == "sqlite":
-        lines = connection.exec_driver_sql("PRAGMA integrity_check").scalars()
-        found += [f"file: {line}" for line in lines if line != "ok"]
-        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-        found += [
-            f"{row[0]}: row {row[1]} points at a row of {row[2]} that is gone" for row in broken
-        ]
-    found += _text_faults(connection)
-    stands = _replay(connection, found)
-    found += _standing_faults(connection, stands)
-    found += _counter_faults(connection, stands)
-    return found
+        found += _file_faults(connection)
+    found += _document_faults(connection)
+    signed = check_heads(connection, key, found)
+    seen = _Pass(found, signed)
+    for event in replaying.all_events(connection):
+        _check_link(seen, event)
+        _take(seen, event)
+    for (rater, n), (head, _) in sorted(seen.signed.named.items()):
+        found.append(f"rater {rater}, event {n}: signed in head {head}, and gone")
+    _check_words(connection, seen)
+    found += replaying.differences(connection, seen.views)
+    return Examined(
+        faults=found,
+        n_events=seen.n_events,
+        n_raters=len(seen.ends.keys() - {SYSTEM}),
+        n_heads=signed.n_heads,
+        n_checked=signed.n_checked,
+    )
 
 
-def _text_faults(connection: sa.Connection) -> list[str]:
+def _file_faults(connection: sa.Connection) -> list[str]:
+    lines = connection.exec_driver_sql("PRAGMA integrity_check").scalars()
+    found = [f"file: {line}" for line in lines if line != "ok"]
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    return found + [
+        f"{row[0]}: row {row[1]} points at a row of {row[2]} that is gone" for row in broken
+    ]
+
+
+def _document_faults(connection: sa.Connection) -> list[str]:
     """The file's own check looks at its pages, not at what is written on them."""
     found: list[str] = []
     for row in connection.execute(sa.select(comparisons).order_by(comparisons.c.seq)).mappings():
@@ -39,36 +90,61 @@ def _text_faults(connection: sa.Connection) -> list[str]:
     return found
 
 
-def _replay(connection: sa.Connection, found: list[str]) -> dict[ledger.Key, ledger.Stand]:
-    stands: dict[ledger.Key, ledger.Stand] = {}
-    seen: set[str] = set()
-    for row in connection.execute(sa.select(votes).order_by(votes.c.seq)).mappings():
-        vote = ledger.vote_of(row)
-        if vote.replaces is not None and vote.replaces not in seen:
-            found.append(f"vote {vote.id} replaces {vote.replaces}, which is not before it")
-        seen.add(vote.id)
-        ledger.stand(stands, vote)
-    return stands
+def _check_link(seen: _Pass, event: Event) -> None:
+    """Whether ``event`` follows from the one before; after a fault, go on from what is there."""
+    n, head = seen.ends.get(event.rater, (0, chain.START))
+    place = f"rater {event.rater}, event {event.n}"
+    if event.n != n + 1:
+        seen.found.append(
+            f"{place}: comes after event {n}; "
+            + ("something between is gone" if event.n > n else "the order was changed")
+        )
+    elif event.prev != head:
+        seen.found.append(f"{place}: does not follow from the event before it")
+    if event.hash != chain.event_hash(event):
+        seen.found.append(f"{place}: was changed after it was written")
+    by_head = seen.signed.named.pop((event.rater, event.n), None)
+    if by_head is not None and by_head[1] != event.hash:
+        seen.found.append(f"{place}: is not the event that head {by_head[0]} signed")
+    seen.ends[event.rater] = (event.n, event.hash)
 
 
-def _standing_faults(
-    connection: sa.Connection, stands: dict[ledger.Key, ledger.Stand]
-) -> list[str]:
-    stored = {
-        (row.task_id, row.rater): ledger.Stand(row.vote_id, row.choice, row.counted)
-        for row in connection.execute(sa.select(standing))
-    }
-    return [
-        f"task {task_id}, rater {rater}: what stands is not what the votes say"
-        for task_id, rater in sorted(stored.keys() | stands.keys())
-        if stored.get((task_id, rater)) != stands.get((task_id, rater))
+def _take(seen: _Pass, event: Event) -> None:
+    seen.n_events += 1
+    try:
+        ledger.fold(seen.views, event)
+        payload = ledger.payload_of(event)
+    except ledger.UNREADABLE as error:
+        seen.found.append(f"rater {event.rater}, event {event.n}: cannot be read: {error}")
+        return
+    vote = seen.views.votes.get(event.seq)
+    if vote is not None:
+        seen.vote_ids.add(vote.id)
+        if vote.replaces is not None and vote.replaces not in seen.vote_ids:
+            seen.found.append(f"vote {vote.id} replaces {vote.replaces}, which is not before it")
+    for name in _WORDS:
+        if name in payload:
+            seen.words[event.id, name] = (event.rater, payload[name])
+    if event.kind == "erased" and event.rater == SYSTEM and payload.get("texts"):
+        seen.erased.add(str(payload.get("of")))
+
+
+def _check_words(connection: sa.Connection, seen: _Pass) -> None:
+    left = dict(seen.words)
+    for row in connection.execute(sa.select(texts)):
+        rater, digest = left.pop((row.vote_id, row.field), ("", ""))
+        place = f"vote {row.vote_id}: its {row.field}"
+        if (rater, digest) != (row.rater, _digest(row.salt, row.text)):
+            seen.found.append(f"{place} is not what its event says")
+    seen.found += [
+        f"vote {event_id}: its {name} is gone"
+        for (event_id, name), (rater, _) in left.items()
+        if rater not in seen.erased
     ]
 
 
-def _counter_faults(connection: sa.Connection, stands: dict[ledger.Key, ledger.Stand]) -> list[str]:
-    counted = Counter(task_id for (task_id, _), last in stands.items() if last.counted)
-    return [
-        f"task {row.id}: {row.n_done} votes noted, {counted[row.id]} counted"
-        for row in connection.execute(sa.select(tasks.c.id, tasks.c.n_done).order_by(tasks.c.id))
-        if row.n_done != counted[row.id]
-    ]
+def _digest(salt: str, text: str) -> str | None:
+    try:
+        return ledger.text_digest(salt, text)
+    except ValueError:  # a salt that is no longer hexadecimal
+        return None

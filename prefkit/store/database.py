@@ -7,21 +7,33 @@ is locked" at once under load, whatever the busy timeout.
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from prefkit.core.errors import EnvironmentFault, PrefkitError, StoreError, require
+from prefkit.store.writer import GroupWriter
 
 BUSY_SECONDS = 30
 SHOWN = 120  # characters of a driver's message, which may quote a whole document
 _WRITES = "prefkit_writes"
+_CHUNK = 500  # names in one IN (...)
+_ATTEMPTS = 6
+_AT_ONCE = 16  # transactions of one process on PostgreSQL
+# Another transaction was in the way, and the same work may succeed: serialization failure,
+# deadlock, or the same id written by both (then the second finds it there).
+_AGAIN = {"40001", "40P01", "23505"}
+T = TypeVar("T")
 
 
 class Database:
@@ -34,14 +46,20 @@ class Database:
         url = _url(path_or_url)
         self.name = url.render_as_string(hide_password=True)
         self.file: Path | None = None
+        self._group: GroupWriter | None = None
+        self._threads: ThreadPoolExecutor | None = None
         if url.get_backend_name() == "sqlite":
             self.file = Path(url.database or "")
             self.name = str(self.file)
             self.engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
             event.listen(self.engine, "connect", _on_sqlite_connect)
             event.listen(self.engine, "begin", _on_sqlite_begin)
+            turns = self.file.with_name(f"{self.file.name}-writers")
+            self._group = GroupWriter(self.writing, turns, BUSY_SECONDS)
         else:
-            self.engine = sa.create_engine(url, pool_pre_ping=True)
+            self.engine = sa.create_engine(
+                url, pool_pre_ping=True, pool_size=_AT_ONCE, max_overflow=_AT_ONCE
+            )
 
     @property
     def is_sqlite(self) -> bool:
@@ -55,12 +73,55 @@ class Database:
             yield connection
 
     @contextmanager
+    def snapshot(self) -> Generator[sa.Connection]:
+        """As ``reading``, and all statements see the same moment on PostgreSQL too."""
+        with self.faults(), self.engine.connect() as connection:
+            if not self.is_sqlite:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
     def writing(self) -> Generator[sa.Connection]:
         """A transaction that holds the write lock from its start (SQLite)."""
         with self.faults(), self.engine.connect() as connection:
             connection = connection.execution_options(**{_WRITES: True})
             with connection.begin():
                 yield connection
+
+    def submit(self, work: Callable[[sa.Connection], T]) -> Future[T]:
+        """What ``work`` returns, once all it wrote is on disk; or what it raised.
+
+        Many works share a commit on SQLite (store/writer.py). On PostgreSQL each has its own, and
+        is done again where another transaction was in its way. So a work does nothing but talk to
+        its connection, briefly, and submits no other.
+        """
+
+        def guarded(connection: sa.Connection) -> T:
+            with self.faults():
+                return work(connection)
+
+        if self._group is not None:
+            return self._group.submit(guarded)
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="votes")
+        return self._threads.submit(self._attempt, work)
+
+    def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """``submit``, waited for."""
+        return self._attempt(work) if self._group is None else self.submit(work).result()
+
+    def _attempt(self, work: Callable[[sa.Connection], T]) -> T:
+        attempt = 1
+        while True:
+            try:
+                with self.writing() as connection:
+                    return work(connection)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in _AGAIN or attempt == _ATTEMPTS:
+                    raise
+            time.sleep(secrets.randbelow(20) * attempt / 1000)
+            attempt += 1
 
     @contextmanager
     def faults(self) -> Generator[None]:
@@ -73,9 +134,64 @@ class Database:
                 raise
             raise mendable from None
 
+    def check_durable(self) -> None:
+        """Raise StoreError for a server that says a vote is written before it is on disk."""
+        if self.is_sqlite:
+            return
+        with self.reading() as connection:
+            if connection.scalar(sa.text("SHOW synchronous_commit")) == "off":
+                raise StoreError(
+                    f"{self.name}: synchronous_commit is off, so a crash could lose votes that "
+                    "were shown as saved",
+                    hint="ALTER DATABASE NAME SET synchronous_commit TO on",
+                )
+
+    def wipe(self) -> bool | None:
+        """Write the SQLite file anew, without the bytes of rows that were deleted.
+
+        Whether all old bytes are gone: False where another process had the file open. None for
+        PostgreSQL, which reuses the space in its own time.
+        """
+        if self.file is None:
+            return None
+        with self.faults():
+            connection = sqlite3.connect(self.file, timeout=BUSY_SECONDS, isolation_level=None)
+            try:
+                connection.execute("VACUUM")
+                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    raise
+                return False
+            finally:
+                connection.close()
+        return not busy
+
     def close(self) -> None:
         """Give every connection back; the last one folds SQLite's log into the file."""
+        if self._group is not None:
+            self._group.close()
+        if self._threads is not None:
+            self._threads.shutdown()
         self.engine.dispose()
+
+
+def chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    """``items`` in lists short enough for one statement."""
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == _CHUNK:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def insert_new(connection: sa.Connection, table: sa.Table) -> Any:
+    """INSERT that leaves rows alone whose key is there."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table).on_conflict_do_nothing()
 
 
 def _url(path_or_url: str | Path) -> sa.URL:
@@ -138,7 +254,8 @@ def _mendable(error: Exception, name: str) -> PrefkitError | None:
         return EnvironmentFault(
             f"{name}: cannot be opened for writing", hint="check the folder and its permissions"
         )
-    if "connection" in low and isinstance(error, OperationalError):
+    unreached = "connection" in low or "resolve host" in low
+    if unreached and isinstance(error, OperationalError):
         first_line = text.splitlines()[0]
         return StoreError(
             f"{name}: no connection: {first_line}",

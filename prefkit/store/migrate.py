@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from prefkit.core.errors import StoreError
-from prefkit.core.files import replacing
+from prefkit.store import replaying
+from prefkit.store.copying import copy_file, copy_rows, copy_server
 from prefkit.store.database import Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -37,28 +38,93 @@ def current_revision(connection: sa.Connection) -> str | None:
     return connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
 
 
-def bring_up_to_date(database: Database, migrations: Path = MIGRATIONS) -> Path | None:
+def bring_up_to_date(
+    database: Database, home: Path | None = None, migrations: Path = MIGRATIONS
+) -> Path | None:
     """Make or migrate the schema; the backup made before a migration, or None.
 
-    Raises StoreError if the store was written by a newer prefkit.
+    home: the folder that gets the backup of a PostgreSQL store; one of SQLite goes beside it.
+    Raises StoreError if the store was written by a newer prefkit, or if after the migration the
+    views do not follow from the events: the store is then as it was.
     """
     known = revisions(migrations)
     with database.reading() as connection:
         found = _checked_revision(connection, known, database.name)
     if found == known[-1]:
         return None
-    backup = None
-    if found is not None and database.file is not None:
-        backup = database.file.with_name(f"{database.file.name}.before-{known[-1]}.bak")
-        with database.faults():
-            copy_sqlite(database.file, backup)
+    backup = _back_up(database, home, known[-1], migrations) if found is not None else None
     with database.writing() as connection:
         if not database.is_sqlite:
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
         # Another process may have been faster between the two transactions.
         if _checked_revision(connection, known, database.name) != known[-1]:
-            _upgrade(connection, migrations)
+            _upgrade(connection, migrations, "head")
+            if found is not None:
+                _check_views(connection, database.name, known[-1])
     return backup
+
+
+def _back_up(database: Database, home: Path | None, to: str, migrations: Path) -> Path:
+    if database.file is not None:
+        backup = database.file.with_name(f"{database.file.name}.before-{to}.bak")
+        with database.faults():
+            copy_file(database.file, backup)
+        return backup
+    if home is None:
+        raise StoreError(
+            f"{database.name}: an older version's store, and no folder for the copy that is made "
+            f"before it is migrated to {to}",
+            hint="prefkit store migrate WORKSPACE",
+        )
+    backup = home / f"votes-postgresql.before-{to}.bak"
+    copy_out(database, backup, migrations)
+    return backup
+
+
+def copy_out(database: Database, target: Path, migrations: Path = MIGRATIONS) -> None:
+    """Copy a PostgreSQL store, of any known version, into an SQLite file."""
+
+    def make_schema(made: Database, version: str) -> None:
+        with made.writing() as connection:
+            _upgrade(connection, migrations, version)
+
+    copy_server(database, target, make_schema)
+
+
+def copy_into(
+    source: Database, target: Database, check: Callable[[sa.Connection], list[str]]
+) -> None:
+    """Copy a store of this version into an empty PostgreSQL database, whole or not at all.
+
+    check: the faults of the copy, looked for before it is kept. Raises StoreError where the
+    database is not empty, or the copy is not sound (then the source is not either).
+    """
+    with source.snapshot() as rows_from, target.writing() as rows_to:
+        rows_to.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+        if current_revision(rows_to) is not None:
+            raise StoreError(
+                f"{target.name}: holds a vote store already",
+                hint="give the copy an empty database",
+            )
+        _upgrade(rows_to, MIGRATIONS, "head")
+        copy_rows(rows_from, rows_to)
+        faults = check(rows_to)
+        if faults:
+            raise StoreError(
+                f"{source.name}: not copied, because it has {len(faults)} faults: "
+                f"{'; '.join(faults[:3])}",
+                hint="prefkit store verify names them all; replay --write mends views",
+            )
+
+
+def _check_views(connection: sa.Connection, name: str, to: str) -> None:
+    differing = replaying.differences(connection, replaying.views_of(connection))
+    if differing:
+        raise StoreError(
+            f"{name}: not migrated to {to}, because {len(differing)} things in it would not "
+            f"follow from its votes: {'; '.join(differing[:3])}",
+            hint="the store is as it was; the version that wrote it can verify it",
+        )
 
 
 def _checked_revision(connection: sa.Connection, known: list[str], name: str) -> str | None:
@@ -72,7 +138,7 @@ def _checked_revision(connection: sa.Connection, known: list[str], name: str) ->
     return found
 
 
-def _upgrade(connection: sa.Connection, migrations: Path) -> None:
+def _upgrade(connection: sa.Connection, migrations: Path, to: str) -> None:
     from alembic import command
     from alembic.config import Config
 
@@ -80,16 +146,4 @@ def _upgrade(connection: sa.Connection, migrations: Path) -> None:
     config.set_main_option("script_location", str(migrations).replace("%", "%%"))
     config.attributes["connection"] = connection
     logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
-    command.upgrade(config, "head")
-
-
-def copy_sqlite(source: Path, target: Path) -> None:
-    """Copy a store as of one moment, whole or not at all, while others may write to it."""
-    with replacing(target) as temporary:
-        reader = sqlite3.connect(source)
-        writer = sqlite3.connect(temporary)
-        try:
-            reader.backup(writer)
-        finally:
-            writer.close()
-            reader.close()
+    command.upgrade(config, to)

@@ -1,13 +1,17 @@
 """The store's tables as SQLAlchemy Core sees them; the migrations make them.
 
-comparisons, votes   what is known; votes are append-only, held so by triggers
-tasks                what is served: a comparison, how many votes it wants and has
-served               which slot a rater saw on the left, so that a reload shows the same
-standing             the last word of each rater on each task, and thereby what is open
+events               the truth: what raters did, append-only, one hash chain a rater
+texts                rationales and edits, apart, so that a person's words can be erased
+heads                signed ends of the chains, append-only
+comparisons, tasks   what is served: a comparison, how many votes it wants and has
+raters               the end of each chain, and where its rater is in the order of tasks
+votes, standing,     views: they follow from events, are written in the same transaction, and
+served, flags        ``replay`` makes them again; so is ``tasks.n_done``
+leases               who holds which task right now; neither truth nor view
+users and the rest   people, their names (here alone) and what the app needs to know of them
 
-``tasks.n_done`` and ``standing`` follow from ``votes`` and are written in the same transaction;
-``VoteStore.verify`` counts them again. Documents are ASCII JSON text: PostgreSQL takes no NUL
-and SQLite no lone surrogate, and scraped text has both.
+Documents are ASCII JSON text: PostgreSQL takes no NUL and SQLite no lone surrogate, and scraped
+text has both. No table has a foreign key to ``users``: erasing a person breaks nothing.
 """
 
 from __future__ import annotations
@@ -40,6 +44,15 @@ class AwareUtc(sa.types.TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def storable(text: str) -> str:
+    """``text`` as both databases take it: NUL and lone surrogates become U+FFFD."""
+    return (
+        text.encode("utf-16", "surrogatepass")
+        .decode("utf-16", "replace")
+        .replace("\0", "\N{REPLACEMENT CHARACTER}")
+    )
+
+
 class AnyText(sa.types.TypeDecorator[str]):
     """Text that people, models and file names gave; what no database takes becomes U+FFFD."""
 
@@ -48,84 +61,259 @@ class AnyText(sa.types.TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
         """Without NUL and lone surrogates."""
-        if value is None:
-            return None
-        return (
-            value.encode("utf-16", "surrogatepass")
-            .decode("utf-16", "replace")
-            .replace("\0", "\N{REPLACEMENT CHARACTER}")
-        )
+        return None if value is None else storable(value)
 
 
 # SQLite counts rows up only in a column declared exactly INTEGER.
 _SEQ = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
-meta = sa.Table(
-    "meta",
-    metadata,
-    sa.Column("key", sa.Text, primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
-)
+
+def _text(name: str, *, null: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, sa.Text, nullable=null)
+
+
+def _whole(name: str, *, null: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, sa.BigInteger, nullable=null)
+
+
+def _moment(name: str, *, null: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, AwareUtc, nullable=null)
+
+
+def _flag(name: str) -> sa.Column[Any]:
+    return sa.Column(name, sa.Boolean, nullable=False)
+
+
+def _key(name: str) -> sa.Column[Any]:
+    return sa.Column(name, sa.Text, primary_key=True)
+
+
+def _counted() -> sa.Column[Any]:
+    return sa.Column("seq", _SEQ, primary_key=True, autoincrement=True)
+
+
+def _task(*, key: bool = False) -> sa.Column[Any]:
+    return sa.Column("task_id", sa.Text, sa.ForeignKey("tasks.id"), primary_key=key, nullable=False)
+
+
+meta = sa.Table("meta", metadata, _key("key"), _text("value"))
 comparisons = sa.Table(
     "comparisons",
     metadata,
-    sa.Column("seq", _SEQ, primary_key=True, autoincrement=True),
+    _counted(),
     sa.Column("id", sa.Text, nullable=False, unique=True),
     sa.Column("origin", AnyText, nullable=False),
-    sa.Column("prompt", sa.Text, nullable=False),
-    sa.Column("a", sa.Text, nullable=False),
-    sa.Column("b", sa.Text, nullable=False),
+    _text("prompt"),
+    _text("a"),
+    _text("b"),
     sqlite_autoincrement=True,
 )
+# lane: 0 the random slice, 1 in order, 2 gold, 3 of one rater (only_rater), never scanned for.
 tasks = sa.Table(
     "tasks",
     metadata,
-    sa.Column("id", sa.Text, primary_key=True),
+    _key("id"),
     sa.Column("comparison_id", sa.Text, sa.ForeignKey("comparisons.id"), nullable=False),
-    sa.Column("kind", sa.Text, nullable=False),
+    _text("kind"),
     sa.Column("k", sa.Integer, nullable=False),
     sa.Column("n_done", sa.Integer, nullable=False),
     sa.Column("shuffle", sa.Integer, nullable=False),
+    sa.Column("n_leased", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("lane", sa.SmallInteger, nullable=False, server_default="1"),
+    sa.Column("priority", sa.BigInteger, nullable=False, server_default="0"),
+    _text("only_rater", null=True),
+    _text("gold", null=True),
     sa.CheckConstraint("k >= 1 AND n_done >= 0", name="tasks_counters"),
+    sa.CheckConstraint("n_leased >= 0", name="tasks_leased"),
 )
+# at: microseconds since 1970 UTC, here and in heads: what is hashed is what is stored.
+events = sa.Table(
+    "events",
+    metadata,
+    _counted(),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    _text("rater"),
+    _whole("n"),
+    _text("kind"),
+    _text("task_id", null=True),
+    _whole("at"),
+    _text("payload"),
+    _text("prev"),
+    _text("hash"),
+    sa.UniqueConstraint("rater", "n", name="events_chain"),
+    sqlite_autoincrement=True,
+)
+texts = sa.Table(
+    "texts",
+    metadata,
+    _key("vote_id"),
+    _key("field"),
+    _text("rater"),
+    _text("salt"),
+    sa.Column("text", AnyText, nullable=False),
+)
+heads = sa.Table(
+    "heads",
+    metadata,
+    _counted(),
+    _whole("at"),
+    _text("chains"),
+    _text("prev"),
+    _text("hash"),
+    _text("key_id"),
+    _text("signature"),
+    sqlite_autoincrement=True,
+)
+# n_signed: the n of this chain in the newest head that names it.
+raters = sa.Table(
+    "raters",
+    metadata,
+    _key("rater"),
+    _whole("n"),
+    _text("head"),
+    _whole("n_served"),
+    _whole("n_votes"),
+    _whole("n_signed"),
+    _whole("epoch"),
+    _whole("at0_p"),
+    _text("at0_id"),
+    _whole("at1_p"),
+    _text("at1_id"),
+    _whole("at2_p"),
+    _text("at2_id"),
+    _moment("looked_at", null=True),
+)
+# seq: that of the event, so that votes of several writers stand in one order, live and replayed.
 votes = sa.Table(
     "votes",
     metadata,
-    sa.Column("seq", _SEQ, primary_key=True, autoincrement=True),
+    sa.Column("seq", _SEQ, primary_key=True, autoincrement=False),
     sa.Column("id", sa.Text, nullable=False, unique=True),
-    sa.Column("task_id", sa.Text, sa.ForeignKey("tasks.id"), nullable=False),
+    _task(),
     sa.Column("comparison_id", sa.Text, sa.ForeignKey("comparisons.id"), nullable=False),
-    sa.Column("rater", sa.Text, nullable=False),
-    sa.Column("rater_kind", sa.Text, nullable=False),
-    sa.Column("choice", sa.Text, nullable=False),
-    sa.Column("at", AwareUtc, nullable=False),
+    _text("rater"),
+    _text("rater_kind"),
+    _text("choice"),
+    _moment("at"),
     sa.Column("strength", sa.Integer),
     sa.Column("p_a", sa.Double),
     sa.Column("confidence", sa.Double),
-    sa.Column("aspects", sa.Text, nullable=False),
-    sa.Column("rationale", AnyText),
-    sa.Column("edit", AnyText),
-    sa.Column("shown_first", sa.Text),
-    sa.Column("active_ms", sa.BigInteger),
-    sa.Column("guideline_version", sa.Text),
-    sa.Column("late", sa.Boolean, nullable=False),
-    sa.Column("replaces", sa.Text),
-    sqlite_autoincrement=True,
+    _text("aspects"),
+    _text("shown_first", null=True),
+    _whole("active_ms", null=True),
+    _text("guideline_version", null=True),
+    _flag("late"),
+    _text("replaces", null=True),
 )
 served = sa.Table(
     "served",
     metadata,
-    sa.Column("task_id", sa.Text, sa.ForeignKey("tasks.id"), primary_key=True),
-    sa.Column("rater", sa.Text, primary_key=True),
-    sa.Column("shown_first", sa.Text, nullable=False),
-    sa.Column("at", AwareUtc, nullable=False),
+    _task(key=True),
+    _key("rater"),
+    _text("shown_first"),
+    _moment("at"),
+    sa.Column("lane", sa.SmallInteger, nullable=False),
+    _text("token"),
 )
 standing = sa.Table(
     "standing",
     metadata,
-    sa.Column("task_id", sa.Text, sa.ForeignKey("tasks.id"), primary_key=True),
-    sa.Column("rater", sa.Text, primary_key=True),
+    _task(key=True),
+    _key("rater"),
     sa.Column("vote_id", sa.Text, sa.ForeignKey("votes.id"), nullable=False),
-    sa.Column("choice", sa.Text, nullable=False),
-    sa.Column("counted", sa.Boolean, nullable=False),
+    _text("choice"),
+    _flag("counted"),
+)
+flags = sa.Table(
+    "flags",
+    metadata,
+    _task(key=True),
+    _key("rater"),
+    _text("note_id", null=True),
+    _moment("at"),
+)
+leases = sa.Table(
+    "leases",
+    metadata,
+    _key("token"),
+    _task(),
+    _text("rater"),
+    _text("shown_first"),
+    sa.Column("lane", sa.SmallInteger, nullable=False),
+    _moment("issued_at"),
+    _moment("expires_at"),
+    _flag("live"),
+    sa.UniqueConstraint("task_id", "rater", name="leases_once"),
+)
+guidelines = sa.Table("guidelines", metadata, _key("version"), _text("text"), _moment("at"))
+users = sa.Table(
+    "users",
+    metadata,
+    _key("id"),
+    sa.Column("name", sa.Text, unique=True),
+    _text("role"),
+    _text("password", null=True),
+    _text("issuer", null=True),
+    _text("subject", null=True),
+    _flag("disabled"),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    _text("locale", null=True),
+    _text("prefs", null=True),
+    _moment("at"),
+    _moment("erased_at", null=True),
+    sa.UniqueConstraint("issuer", "subject", name="users_subject"),
+)
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    _key("id"),
+    _text("user_id"),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    _moment("at"),
+    _moment("expires_at"),
+    _flag("ended"),
+)
+failures = sa.Table(
+    "failures",
+    metadata,
+    _key("key"),
+    sa.Column("n", sa.Integer, nullable=False),
+    _moment("first_at"),
+    _moment("locked_until", null=True),
+)
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    _key("id"),
+    _text("user_id"),
+    _text("label"),
+    _text("digest"),
+    _text("scopes"),
+    _moment("at"),
+    _moment("expires_at", null=True),
+    _flag("ended"),
+)
+hooks = sa.Table(
+    "hooks",
+    metadata,
+    _key("id"),
+    _text("url"),
+    _text("secret"),
+    _text("kinds"),
+    _flag("active"),
+    _moment("at"),
+)
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    _counted(),
+    _whole("event_seq"),
+    _text("hook_id"),
+    _text("body"),
+    sa.Column("tries", sa.Integer, nullable=False),
+    _moment("next_at"),
+    _moment("claimed_until", null=True),
+    _text("state"),
+    _text("said", null=True),
+    sqlite_autoincrement=True,
 )

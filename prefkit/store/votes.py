@@ -6,26 +6,50 @@ what it returns has been written to disk.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from prefkit.core.errors import StoreError
-from prefkit.core.records import CHOICES, Comparison, Task, Vote
+from prefkit.core.errors import PrefkitError, StoreError
+from prefkit.core.records import Comparison, Task, Vote
 from prefkit.core.rng import derive_seed
-from prefkit.formats.schema import to_row
-from prefkit.store import check, ledger
+from prefkit.store import (
+    chain,
+    check,
+    counting,
+    guidance,
+    heads,
+    intake,
+    ledger,
+    people,
+    replaying,
+)
+from prefkit.store.chain import NewEvent
+from prefkit.store.check import Examined
+from prefkit.store.copying import copy_file
+from prefkit.store.counting import RaterProgress, StoreCounts
 from prefkit.store.database import Database
-from prefkit.store.migrate import MIGRATIONS, bring_up_to_date, copy_sqlite, current_revision
-from prefkit.store.tables import comparisons, served, standing, tasks, votes
+from prefkit.store.migrate import (
+    MIGRATIONS,
+    bring_up_to_date,
+    copy_into,
+    copy_out,
+    current_revision,
+)
+from prefkit.store.people import Erased
+from prefkit.store.tables import comparisons, served, tasks, votes
 
 Slot = Literal["a", "b"]
+SIGN_EVERY = 200  # events that one process writes between two signed heads
+SIGN_SECONDS = 600  # or less, where the last of them is so long ago
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,47 +61,26 @@ class Served:
     shown_first: Slot
 
 
-@dataclass(frozen=True, slots=True)
-class StoreCounts:
-    """What a store (or one origin in it) holds.
-
-    tasks = open + done; done means k counted votes. votes: every row ever written. standing:
-    the last words of raters. choices: standing votes by choice, in the order of CHOICES.
-    """
-
-    comparisons: int
-    tasks: int
-    open: int
-    done: int
-    votes: int
-    standing: int
-    raters: int
-    choices: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class RaterProgress:
-    """done: this rater's standing votes, skips among them. left: tasks still open to them."""
-
-    done: int
-    skipped: int
-    left: int
-
-
 class VoteStore:
     """The vote store of a workspace; safe for several threads and processes at once."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, home: Path | None = None) -> None:
         self._db = database
+        self._home = home
+        self._n_unsigned = 0
+        self._signed_at = time.monotonic()
         self.migration_backup: Path | None = None
 
     @classmethod
-    def open(cls, path_or_url: str | Path, *, create: bool = True) -> Self:
+    def open(
+        cls, path_or_url: str | Path, *, create: bool = True, home: Path | None = None
+    ) -> Self:
         """The store at an SQLite path or a ``postgresql+psycopg://`` URL, made if there is none.
 
         An older schema is migrated; ``migration_backup`` then names the copy made before.
-        Raises StoreError: nothing there (``create=False``), written by a newer prefkit, damaged,
-        or no store at all.
+        home: for a PostgreSQL store, the folder of its signing key and of that copy; an SQLite
+        store keeps both beside its file. Raises StoreError: nothing there (``create=False``),
+        written by a newer prefkit, damaged, or no store at all.
         """
         database = Database(path_or_url)
         if database.file is not None and not database.file.exists():
@@ -85,16 +88,21 @@ class VoteStore:
                 hint = "prefkit loop run makes pairs, prefkit annotate FILE reads them"
                 raise StoreError(f"{database.name}: there is no vote store yet", hint=hint)
             database.file.parent.mkdir(parents=True, exist_ok=True)
-        store = cls(database)
+        if database.file is not None:
+            home = database.file.parent
+        store = cls(database, home)
         try:
-            store.migration_backup = bring_up_to_date(database, MIGRATIONS)
+            database.check_durable()
+            store.migration_backup = bring_up_to_date(database, home, MIGRATIONS)
         except BaseException:
             store.close()
             raise
         return store
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Sign what was written and not yet signed, and give the connections back."""
+        if self._n_unsigned:
+            self.sign()
         self._db.close()
 
     def __enter__(self) -> Self:
@@ -121,33 +129,11 @@ class VoteStore:
         Those that are there stay as they are, but for k: the last call's word counts.
         """
         rows = {comparison.id: comparison for comparison in new}
-        with self._db.writing() as connection:
-            known = _existing(connection, list(rows))
-            fresh = [comparison for comparison in rows.values() if comparison.id not in known]
-            if fresh:
-                connection.execute(
-                    self._insert(comparisons).on_conflict_do_nothing(index_elements=["id"]),
-                    [_comparison_row(comparison) for comparison in fresh],
-                )
-                connection.execute(
-                    self._insert(tasks).on_conflict_do_nothing(index_elements=["id"]),
-                    [_task_row(comparison, k) for comparison in fresh],
-                )
-            for chunk in ledger.chunks(sorted(known)):
-                of_chunk = tasks.c.comparison_id.in_(chunk) & (tasks.c.kind == "label")
-                other_k = tasks.c.k != k
-                connection.execute(sa.update(tasks).where(of_chunk, other_k).values(k=k))
-        return len(fresh)
+        return self._db.write(lambda connection: intake.add(connection, rows, k))
 
     def want(self, k: int) -> int:
         """Let every label task want ``k`` votes from now on; how many wanted another number."""
-        other_k = sa.update(tasks).where(tasks.c.kind == "label", tasks.c.k != k)
-        with self._db.writing() as connection:
-            return connection.execute(other_k.values(k=k)).rowcount
-
-    def _insert(self, table: sa.Table) -> Any:
-        dialect = sqlite if self._db.is_sqlite else postgresql
-        return dialect.insert(table)
+        return self._db.write(lambda connection: intake.want(connection, k))
 
     def comparisons(self, origin: str | None = None) -> list[Comparison]:
         """All comparisons, or those of one origin, in the order they were added."""
@@ -172,11 +158,11 @@ class VoteStore:
         """
         start = derive_seed("task order", rater)
         with self._db.reading() as connection:
-            for side in (tasks.c.shuffle >= start, tasks.c.shuffle < start):
+            for side in (tasks.c.priority >= start, tasks.c.priority < start):
                 query = (
                     sa.select(tasks)
-                    .where(side, *_open_to(rater))
-                    .order_by(tasks.c.shuffle, tasks.c.id)
+                    .where(side, *counting.open_to(rater))
+                    .order_by(tasks.c.priority, tasks.c.id)
                     .limit(1)
                 )
                 row = connection.execute(query).first()
@@ -190,19 +176,28 @@ class VoteStore:
         The first record counts: a later call with the other side returns the side recorded.
         Raises StoreError for an unknown task.
         """
-        values = {
-            "task_id": task_id,
-            "rater": rater,
-            "shown_first": shown_first,
-            "at": datetime.now(UTC),
-        }
         found = self.served(task_id, rater)
         if found is not None:
             return found
-        with self._db.writing() as connection:
-            if connection.scalar(sa.select(tasks.c.id).where(tasks.c.id == task_id)) is None:
+        now, token = datetime.now(UTC), str(uuid.uuid4())
+
+        def work(connection: sa.Connection) -> None:
+            rows = chain.lock_raters(connection, [rater])
+            kind = connection.scalar(sa.select(tasks.c.kind).where(tasks.c.id == task_id))
+            if kind is None:
                 raise StoreError(f"task {task_id} is not in the store")
-            connection.execute(self._insert(served).on_conflict_do_nothing(), values)
+            key = {"task_id": task_id, "rater": rater}
+            if connection.execute(sa.select(served).filter_by(**key)).first() is not None:
+                return  # by another request of the same rater
+            payload = {"side": shown_first, "lane": intake.IN_ORDER, "kind": kind}
+            event = NewEvent(token, rater, "served", task_id, now, payload)
+            chain.append(connection, rows, [event])
+            shown = {"shown_first": shown_first, "at": now, "lane": intake.IN_ORDER, "token": token}
+            connection.execute(sa.insert(served), {**key, **shown})
+            chain.save(connection, rows.values())
+
+        self._db.write(work)
+        self._written(1)
         found = self.served(task_id, rater)
         assert found is not None, "a row of `served` is never deleted"
         return found
@@ -229,40 +224,42 @@ class VoteStore:
 
         Raises StoreError for a vote on a task that is not in the store.
         """
-        with self._db.writing() as connection:
-            return len(ledger.append(connection, new))
+        written = self._db.write(lambda connection: ledger.append(connection, new))
+        self._written(len(written))
+        return len(written)
 
     def vote(self, new: Vote) -> Vote:
         """Append one vote and return it as stored (``replaces`` and ``late`` filled in).
 
-        A repeated id returns the vote of the first call.
+        A repeated id returns the vote of the first call. Raises StoreError where the id is that
+        of something else.
         """
-        with self._db.writing() as connection:
-            ledger.append(connection, [new])
-            stored = _vote_by_id(connection, new.id)
-            assert stored is not None, "written above, or there before"
+
+        def work(connection: sa.Connection) -> Vote:
+            written = ledger.append(connection, [new])
+            stored = written[0] if written else ledger.vote_by_id(connection, new.id)
+            if stored is None:
+                raise StoreError(f"vote id {new.id} is that of another event")
             return stored
+
+        stored = self._db.write(work)
+        self._written(1)
+        return stored
 
     def undo(self, rater: str, vote_id: str) -> Vote | None:
         """Withdraw ``rater``'s newest standing vote by a vote with id ``vote_id``; None if none.
 
         Repeated with the same id it changes nothing and returns the same vote.
         """
-        newest = (
-            sa.select(votes)
-            .join(standing, standing.c.vote_id == votes.c.id)
-            .where(standing.c.rater == rater)
-            .order_by(votes.c.seq.desc())
-            .limit(1)
-        )
-        with self._db.writing() as connection:
-            done = _vote_by_id(connection, vote_id)
+
+        def work(connection: sa.Connection) -> Vote | None:
+            chain.lock_raters(connection, [rater])
+            done = ledger.vote_by_id(connection, vote_id)
             if done is not None:
                 return done
-            row = connection.execute(newest).mappings().first()
-            if row is None:
+            last = ledger.newest(connection, rater)
+            if last is None:
                 return None
-            last = ledger.vote_of(row)
             withdrawal = Vote(
                 id=vote_id,
                 task_id=last.task_id,
@@ -277,118 +274,146 @@ class VoteStore:
             )
             return ledger.append(connection, [withdrawal])[0]
 
+        withdrawn = self._db.write(work)
+        self._written(1)
+        return withdrawn
+
     def votes(self, origin: str | None = None) -> list[Vote]:
         """Every vote ever written, replaced and withdrawn ones among them, oldest first."""
-        query = sa.select(votes).order_by(votes.c.seq)
+        query = ledger.votes_with_words().order_by(votes.c.seq)
         if origin is not None:
             of_origin = sa.select(comparisons.c.id).where(comparisons.c.origin == origin)
             query = query.where(votes.c.comparison_id.in_(of_origin))
         with self._db.reading() as connection:
             return [ledger.vote_of(row) for row in connection.execute(query).mappings()]
 
+    # Guidelines
+
+    def set_guidelines(self, version: str, text: str) -> bool:
+        """Let ``text`` be what raters are told from now on; whether it was another before."""
+        now = datetime.now(UTC)
+        changed = self._db.write(lambda c: guidance.set_guidelines(c, version, text, now))
+        self._written(int(changed))
+        return changed
+
+    def guidelines(self, version: str) -> str | None:
+        """The text of a version that was ever in force, or None."""
+        with self._db.reading() as connection:
+            return guidance.text_of(connection, version)
+
+    # People
+
+    def rater_id(self, name: str) -> str:
+        """The id that the votes of the person ``name`` carry; a new name gets a new one."""
+        return self._db.write(lambda connection: people.find_or_add(connection, name))
+
+    def rater_names(self) -> dict[str, str]:
+        """Rater id → name, of every person in the store who was not erased."""
+        with self._db.reading() as connection:
+            return people.names(connection)
+
+    def erase(self, name_or_id: str, *, words: bool = False) -> Erased:
+        """Remove a person's name and log-in, and with ``words`` all they wrote; the votes stay.
+
+        Copies made earlier still hold what was removed. Raises StoreError for an unknown person.
+        """
+        now = datetime.now(UTC)
+        erased = self._db.write(lambda c: people.erase(c, name_or_id, words=words, now=now))
+        self._written(1)
+        self.sign()
+        return replace(erased, wiped=self._db.wipe())
+
     # Counts and care
 
     def counts(self, origin: str | None = None) -> StoreCounts:
         """What the store holds, or what it holds of one origin."""
-        scope = sa.select(comparisons.c.id)
-        if origin is not None:
-            scope = scope.where(comparisons.c.origin == origin)
-        in_scope = tasks.c.comparison_id.in_(scope)
-        stands = sa.select(standing).join(tasks).where(in_scope).subquery()
-        is_open = sa.case((tasks.c.n_done < tasks.c.k, 1), else_=0)
         with self._db.reading() as connection:
-            totals = connection.execute(
-                sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(is_open), 0)).where(
-                    in_scope
-                )
-            ).one()
-            by_choice: dict[str, int] = {
-                row[0]: row[1]
-                for row in connection.execute(
-                    sa.select(stands.c.choice, sa.func.count()).group_by(stands.c.choice)
-                )
-            }
-            return StoreCounts(
-                comparisons=_count(connection, scope.subquery()),
-                tasks=totals[0],
-                open=int(totals[1]),
-                done=totals[0] - int(totals[1]),
-                votes=_count(
-                    connection,
-                    sa.select(votes.c.id).where(votes.c.comparison_id.in_(scope)).subquery(),
-                ),
-                standing=sum(by_choice.values()),
-                raters=_count(connection, sa.select(stands.c.rater).distinct().subquery()),
-                choices={name: by_choice[name] for name in CHOICES if name in by_choice},
-            )
+            return counting.counts(connection, origin)
 
     def progress(self, rater: str) -> RaterProgress:
         """How far one rater is."""
-        mine = sa.select(standing.c.task_id).where(standing.c.rater == rater)
         with self._db.reading() as connection:
-            return RaterProgress(
-                done=_count(connection, mine.subquery()),
-                skipped=_count(connection, mine.where(standing.c.choice == "skip").subquery()),
-                left=_count(connection, sa.select(tasks.c.id).where(*_open_to(rater)).subquery()),
-            )
+            return counting.progress(connection, rater)
 
     def backup(self, path: str | Path) -> Path:
-        """Copy the store as of now to ``path``, while others may write; the path.
+        """Copy the store as of now to an SQLite file, while others may write; the path.
 
-        Raises StoreError where the target exists, or for PostgreSQL (pg_dump does that).
+        A PostgreSQL store is copied too, row by row. Raises StoreError where the target exists.
         """
         target = Path(path).expanduser()
-        if self._db.file is None:
-            raise StoreError(
-                f"{self.name}: a PostgreSQL store is backed up by its own tools",
-                hint="pg_dump --format=custom",
-            )
         if target.exists():
             raise StoreError(f"{target}: exists already", hint="choose another name")
-        with self._db.faults():
-            copy_sqlite(self._db.file, target)
+        self.sign()
+        if self._db.file is None:
+            copy_out(self._db, target, MIGRATIONS)
+        else:
+            with self._db.faults():
+                copy_file(self._db.file, target)
         return target
 
+    def copy_to(self, path_or_url: str | Path) -> str:
+        """Copy the store as of now into a new file or an empty PostgreSQL database; its name.
+
+        A copy that is not sound is not kept. Raises StoreError where something is there.
+        """
+        target = Database(path_or_url)
+        try:
+            if target.file is not None:
+                return str(self.backup(target.file))
+            target.check_durable()
+            self.sign()
+            key = heads.find_key(self._home)
+            copy_into(self._db, target, lambda copy: check.examine(copy, key).faults)
+            return target.name
+        finally:
+            target.close()
+
     def verify(self) -> list[str]:
-        """Every fault found: the file's own checks, and all counters counted again."""
-        with self._db.reading() as connection:
-            return check.faults(connection)
+        """Every fault found, one line each; none for a sound store."""
+        return self.examine().faults
 
+    def examine(self) -> Examined:
+        """Check file, chains, signed heads, words and views; the faults, and what was checked."""
+        key = heads.find_key(self._home)
+        with self._db.snapshot() as connection:
+            return check.examine(connection, key)
 
-def _open_to(rater: str) -> tuple[sa.ColumnElement[bool], ...]:
-    voted = sa.exists().where(standing.c.task_id == tasks.c.id, standing.c.rater == rater)
-    return (tasks.c.n_done < tasks.c.k, ~voted)
+    def replay(self, *, write: bool = False) -> list[str]:
+        """Make the views again from the events; one line for each row that was another.
 
+        write: put them in the place of those that are there. Raises StoreError where an event
+        cannot be read.
+        """
 
-def _existing(connection: sa.Connection, ids: list[str]) -> set[str]:
-    found: set[str] = set()
-    for chunk in ledger.chunks(ids):
-        query = sa.select(comparisons.c.id).where(comparisons.c.id.in_(chunk))
-        found.update(connection.scalars(query))
-    return found
+        def work(connection: sa.Connection) -> list[str]:
+            replaying.lock(connection)
+            views = replaying.views_of(connection)
+            found = replaying.differences(connection, views)
+            if found:
+                replaying.write(connection, views)
+            return found
 
+        if write:
+            return self._db.write(work)
+        with self._db.snapshot() as connection:
+            return replaying.differences(connection, replaying.views_of(connection))
 
-def _count(connection: sa.Connection, rows: sa.Subquery) -> int:
-    return connection.scalar(sa.select(sa.func.count()).select_from(rows)) or 0
+    def sign(self) -> None:
+        """Sign the ends of the chains that have grown, whoever wrote them.
 
+        What cannot be signed now is signed by the next head, with a warning in the log: the votes
+        are on disk already, and a fault here must not look as if they were not.
+        """
+        self._n_unsigned, self._signed_at = 0, time.monotonic()
+        try:
+            key = heads.find_or_make_key(self._home)
+            if key is not None:
+                self._db.write(lambda connection: heads.sign(connection, key, datetime.now(UTC)))
+        except PrefkitError as error:
+            _log.warning("the chains of votes were not signed: %s", error)
 
-def _vote_by_id(connection: sa.Connection, vote_id: str) -> Vote | None:
-    row = connection.execute(sa.select(votes).where(votes.c.id == vote_id)).mappings().first()
-    return ledger.vote_of(row) if row is not None else None
-
-
-def _comparison_row(comparison: Comparison) -> dict[str, Any]:
-    row = to_row(comparison)
-    documents = {name: json.dumps(row[name], sort_keys=True) for name in ("prompt", "a", "b")}
-    return {"id": comparison.id, "origin": comparison.origin, **documents}
-
-
-def _task_row(comparison: Comparison, k: int) -> dict[str, Any]:
-    return {
-        "id": comparison.id,
-        "comparison_id": comparison.id,
-        "kind": "label",
-        "k": k,
-        "n_done": 0,
-        "shuffle": derive_seed("task", comparison.id),
-    }
+    def _written(self, n: int) -> None:
+        self._n_unsigned += n
+        waited = time.monotonic() - self._signed_at
+        if self._n_unsigned >= SIGN_EVERY or (self._n_unsigned and waited >= SIGN_SECONDS):
+            self.sign()

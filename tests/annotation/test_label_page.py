@@ -37,7 +37,9 @@ def test_the_page_does_what_it_says(tmp_path):
         assert done.returncode == 0, (command, done.stderr)
         if number == 0:
             with VoteStore.open(tmp_path / "pairs.prefkit" / "votes.db") as store:
-                store.add_votes([vote(c, choice="b", strength=3) for c in store.comparisons()])
+                kim = store.rater_id("kim")
+                votes = [vote(c, kim, "b", strength=3) for c in store.comparisons()]
+                store.add_votes(votes)
     (code,) = blocks("python")
     printed = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120

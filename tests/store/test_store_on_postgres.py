@@ -2,92 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
 import threading
 from collections import Counter
-from pathlib import Path
 
 import psycopg
 import pytest
-from components import require_component
 from store_cases import pair, pairs, vote
 
 from prefkit.core.errors import StoreError
 from prefkit.store import VoteStore
 
 pytestmark = pytest.mark.postgres
-
-
-def _binaries() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    on_path = shutil.which("initdb")
-    if not found and not on_path:
-        require_component("postgresql", "no initdb in /usr/lib/postgresql/*/bin")
-    return found[-1].parent if found else Path(str(on_path)).parent
-
-
-def _unprivileged() -> list[str]:
-    """The prefix that runs a command as a user PostgreSQL accepts: root is refused."""
-    if os.geteuid() != 0:
-        return []
-    try:
-        pwd.getpwnam("postgres")
-    except KeyError:
-        require_component("postgresql", "running as root, and there is no user postgres")
-    return ["runuser", "-u", "postgres", "--"]
-
-
-@pytest.fixture(scope="module")
-def server():
-    """The address of the server's own database."""
-    binaries, prefix = _binaries(), _unprivileged()
-    folder = tempfile.mkdtemp(prefix="prefkit-pg-")
-    if prefix:
-        shutil.chown(folder, "postgres")
-    data = f"{folder}/data"
-
-    def run(*command: str) -> None:
-        subprocess.run(
-            [*prefix, *command], check=True, capture_output=True, text=True, cwd=folder, timeout=120
-        )
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    try:
-        run(str(binaries / "initdb"), "-D", data, "-A", "trust", "-U", "prefkit", "-E", "UTF8")
-        options = f"-p {port} -k {folder} -h 127.0.0.1 -c fsync=off"
-        run(
-            str(binaries / "pg_ctl"),
-            "-D",
-            data,
-            "-w",
-            "-l",
-            f"{folder}/log",
-            "-o",
-            options,
-            "start",
-        )
-        try:
-            yield f"postgresql://prefkit@127.0.0.1:{port}/postgres"
-        finally:
-            run(str(binaries / "pg_ctl"), "-D", data, "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def address(server):
-    """A fresh database's address."""
-    name = f"prefkit_{os.urandom(4).hex()}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return server.replace("/postgres", f"/{name}").replace("postgresql://", "postgresql+psycopg://")
 
 
 def test_comparisons_and_votes_come_back_as_they_were(address):
@@ -146,8 +71,41 @@ def test_eight_threads_give_exactly_k_votes_that_are_not_late(address):
         assert store.verify() == []
 
 
-def test_a_server_that_is_not_there_is_named_without_the_password():
+def test_a_backup_is_an_sqlite_store_with_all_there_is(address, tmp_path):
+    given = [pair("nul \x00 and \ud800"), *pairs(3)]
+    with VoteStore.open(address, home=tmp_path) as store:
+        store.add(given, k=2)
+        kim = store.rater_id("kim")
+        store.add_votes([vote(c, kim, "tie", strength=0, rationale="\u2713") for c in given])
+        store.serve(given[0].id, kim, "b")
+        store.undo(kim, "undo-1")
+        copy = store.backup(tmp_path / "copies" / "votes.db")
+        votes, names = store.votes(), store.rater_names()
+        served = store.served(given[0].id, kim)
+        with pytest.raises(StoreError, match="exists already"):
+            store.backup(copy)
+    assert [path.name for path in copy.parent.iterdir()] == ["votes.db"]
+    with VoteStore.open(copy, create=False) as copied:
+        assert copied.comparisons() == given
+        assert (copied.votes(), copied.rater_names()) == (votes, names)
+        assert copied.served(given[0].id, kim) == served
+        examined = copied.examine()
+        assert (examined.faults, examined.n_heads) == ([], 1)
+        assert copied.vote(vote(given[0], kim, "a")).choice == "a"
+        assert copied.verify() == []
+
+
+def test_a_server_that_may_lose_votes_is_refused(address):
+    name = address.rpartition("/")[2]
+    with psycopg.connect(address.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET synchronous_commit TO off")
+    with pytest.raises(StoreError, match="synchronous_commit is off"):
+        VoteStore.open(address)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+def test_a_server_that_is_not_there_is_named_without_the_password(host):
     with pytest.raises(StoreError) as caught:
-        VoteStore.open("postgresql+psycopg://kim:secret@127.0.0.1:1/votes")
+        VoteStore.open(f"postgresql+psycopg://kim:secret@{host}:1/votes")
     assert "secret" not in caught.value.message
-    assert "127.0.0.1" in caught.value.message
+    assert host in caught.value.message

@@ -1,0 +1,64 @@
+"""What raters are told: every text that was ever in force, and who has read which.
+
+Each text is kept under its version, so that a vote's ``guideline_version`` can be looked up when
+the text has long been another.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from prefkit.store import chain
+from prefkit.store.chain import SYSTEM, NewEvent
+from prefkit.store.database import insert_new
+from prefkit.store.tables import events, guidelines, storable
+
+_IN_FORCE = (
+    sa.select(events.c.payload)
+    .where(events.c.rater == SYSTEM, events.c.kind == "guidelines_set")
+    .order_by(events.c.n.desc())
+    .limit(1)
+)
+_KNOWN = sa.select(events.c.rater, events.c.kind).where(events.c.id == sa.bindparam("event_id"))
+
+
+def set_guidelines(connection: sa.Connection, version: str, text: str, now: datetime) -> bool:
+    """Let ``text`` be what raters are told from now on; whether it was another before."""
+    rows = chain.lock_raters(connection, [SYSTEM])
+    if version == in_force(connection):
+        return False
+    row = {"version": version, "text": storable(text), "at": now}
+    connection.execute(insert_new(connection, guidelines), row)
+    payload = {"version": version}
+    event = NewEvent(str(uuid.uuid4()), SYSTEM, "guidelines_set", None, now, payload)
+    chain.append(connection, rows, [event])
+    chain.save(connection, rows.values())
+    return True
+
+
+def in_force(connection: sa.Connection) -> str | None:
+    """The version that was set last; None before the first."""
+    payload = connection.scalar(_IN_FORCE)
+    return None if payload is None else str(json.loads(payload)["version"])
+
+
+def text_of(connection: sa.Connection, version: str) -> str | None:
+    """The text of a version; None where it was never set in this store."""
+    return connection.scalar(sa.select(guidelines.c.text).where(guidelines.c.version == version))
+
+
+def mark_read(
+    connection: sa.Connection, rater: str, event_id: str, version: str, now: datetime
+) -> bool:
+    """Note that ``rater`` was shown a version; whether the event is new (its id counts once)."""
+    rows = chain.lock_raters(connection, [rater])
+    if connection.execute(_KNOWN, {"event_id": event_id}).first() is not None:
+        return False
+    event = NewEvent(event_id, rater, "guidelines", None, now, {"version": version})
+    chain.append(connection, rows, [event])
+    chain.save(connection, rows.values())
+    return True

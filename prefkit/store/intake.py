@@ -1,0 +1,85 @@
+"""Comparisons and their tasks into the store, and how many votes a task wants."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from prefkit.core.records import Comparison
+from prefkit.core.rng import derive_seed
+from prefkit.formats.schema import to_row
+from prefkit.store import chain
+from prefkit.store.chain import SYSTEM, NewEvent
+from prefkit.store.database import chunks, insert_new
+from prefkit.store.tables import comparisons, tasks
+
+IN_ORDER = 1  # the lane of ordinary tasks
+
+
+def add(connection: sa.Connection, new: Mapping[str, Comparison], k: int) -> int:
+    """Add comparisons by id, each with a label task; how many were new.
+
+    Of those that are there only k is changed.
+    """
+    known: set[str] = set()
+    for chunk in chunks(new):
+        query = sa.select(comparisons.c.id).where(comparisons.c.id.in_(chunk))
+        known.update(connection.scalars(query))
+    fresh = [comparison for comparison in new.values() if comparison.id not in known]
+    if fresh:
+        connection.execute(insert_new(connection, comparisons), [_comparison_row(c) for c in fresh])
+        connection.execute(insert_new(connection, tasks), [_task_row(c, k) for c in fresh])
+    changed = 0
+    for chunk in chunks(sorted(known)):
+        changed += _set_k(connection, k, tasks.c.comparison_id.in_(chunk))
+    _note_k(connection, k, changed)
+    return len(fresh)
+
+
+def want(connection: sa.Connection, k: int) -> int:
+    """Let every label task want ``k`` votes; how many wanted another number."""
+    changed = _set_k(connection, k, sa.true())
+    _note_k(connection, k, changed)
+    return changed
+
+
+def _set_k(connection: sa.Connection, k: int, which: sa.ColumnElement[bool]) -> int:
+    other_k = sa.update(tasks).where(tasks.c.kind == "label", tasks.c.k != k, which)
+    return connection.execute(other_k.values(k=k)).rowcount
+
+
+def _note_k(connection: sa.Connection, k: int, n_tasks: int) -> None:
+    """k is configuration and not replayed; its changes explain why a vote was late."""
+    if n_tasks == 0:
+        return
+    rows = chain.lock_raters(connection, [SYSTEM])
+    payload = {"k": k, "n_tasks": n_tasks}
+    event = NewEvent(str(uuid.uuid4()), SYSTEM, "k", None, datetime.now(UTC), payload)
+    chain.append(connection, rows, [event])
+    chain.save(connection, rows.values())
+
+
+def _comparison_row(comparison: Comparison) -> dict[str, Any]:
+    row = to_row(comparison)
+    documents = {name: json.dumps(row[name], sort_keys=True) for name in ("prompt", "a", "b")}
+    return {"id": comparison.id, "origin": comparison.origin, **documents}
+
+
+def _task_row(comparison: Comparison, k: int) -> dict[str, Any]:
+    place = derive_seed("task", comparison.id)
+    return {
+        "id": comparison.id,
+        "comparison_id": comparison.id,
+        "kind": "label",
+        "k": k,
+        "n_done": 0,
+        "n_leased": 0,
+        "shuffle": place,
+        "lane": IN_ORDER,
+        "priority": place,
+    }

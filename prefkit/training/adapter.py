@@ -20,6 +20,7 @@ from prefkit.policy.load import REWARD_TASK, Policy, attach_adapter, check_adapt
 from prefkit.policy.parts import is_reward_model
 from prefkit.policy.virtual import keys_values_of
 from prefkit.training.adapter_settings import AdapterSettings
+from prefkit.training.fused_lora import fuse_lora
 from prefkit.training.methods import METHODS, Method, method_of
 
 HEAD_METHODS = ("lora", "qlora")
@@ -36,7 +37,7 @@ def prepare_model(policy: Policy, settings: AdapterSettings, start: Path | None,
     method = METHODS[settings.method]
     if start is not None:
         _check_start(method, start)
-        return attach_adapter(policy.model, start, trainable=True)
+        return _fused(attach_adapter(policy.model, start, trainable=True))
     if method.kind == "full":
         policy.model.requires_grad_(True)
         return policy.model
@@ -48,7 +49,12 @@ def prepare_model(policy: Policy, settings: AdapterSettings, start: Path | None,
         )
     if method.kind == "virtual":
         return _with_virtual_tokens(policy, method, settings, seed)
-    return _with_layers(policy.model, method, settings, seed)
+    return _fused(_with_layers(policy.model, method, settings, seed))
+
+
+def _fused(model: Any) -> Any:
+    fuse_lora(model)
+    return model
 
 
 def _check_start(method: Method, start: Path) -> None:

@@ -50,6 +50,8 @@ def _forward(layer: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     if layer.disable_adapters or layer.merged or not ours:
         return type(layer).forward(layer, x, *args, **kwargs)
     (name,) = layer.active_adapters
+    if not isinstance(layer.lora_dropout[name], nn.Identity):  # put in since
+        return type(layer).forward(layer, x)
     a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
     out: Tensor = _LoraLinear.apply(x, base.weight, base.bias, a, b, layer.scaling[name])
     return out

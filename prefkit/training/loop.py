@@ -392,6 +392,7 @@ class Run:
             done=done,
             trackers=plan.settings.trackers,
             config=plan.settings.model_dump(mode="json"),
+            alarms=plan.settings.alarms,
             first_loss=plan.first_loss,
             tolerance=LN2_TOLERANCE.get(self.dtype, 5e-3),
             progress=self.progress,

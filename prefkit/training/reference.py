@@ -30,6 +30,7 @@ from prefkit.policy.logp_store import Floats, LogpStore, logp_keys, missing
 from prefkit.policy.logps import TokenLogps, tree_logps
 from prefkit.policy.resolve import ModelSource, resolve_model
 from prefkit.policy.trees import Tree
+from prefkit.training.fused_lora import fuse_lora
 from prefkit.training.lanes import Lanes, lanes_for
 from prefkit.training.packs import size_of, tokens_at_once
 from prefkit.training.ranks import Ranks
@@ -128,13 +129,13 @@ def score_missing(
         group = [todo[i] for i in groups[index]]
         return split_by_key(group, score(group))
 
-    for index, values in zip(mine, lanes.map(found, mine), strict=True):
+    for done, (_, values) in enumerate(lanes.map(found, mine), start=1):
         unsaved.update(values)
         if store is not None and len(unsaved) >= ANSWERS_AT_ONCE:
             store.add(unsaved)
             fresh.update(unsaved)
             unsaved = {}
-        progress("scoring the reference", min(index + ranks.world, len(groups)), len(groups))
+        progress("scoring the reference", min(done * ranks.world, len(groups)), len(groups))
     if store is not None:
         store.add(unsaved)
     fresh.update(unsaved)
@@ -177,6 +178,7 @@ def score_other(plan: Plan, ranks: Ranks, progress: Progress) -> dict[bytes, Flo
     model = load_policy(
         reference.source, adapter=reference.adapter, dtype=settings.dtype, device=settings.device
     ).model
+    fuse_lora(model)  # the kernel of every other log-prob in the store
     layout = choose_layout(model, longest=plan.longest)
     lanes = lanes_for(plan, model, ranks)
     budget = tokens_at_once(settings.tokens_at_once, model.device, model.dtype, layout) // lanes.n

@@ -179,6 +179,21 @@ def test_an_encoder_decoder_model_is_refused():
         choose_layout(transformers.T5ForConditionalGeneration(config), longest=9)
 
 
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_rows_that_would_stretch_the_rotary_frequencies_are_refused(kind):
+    """A pass takes them from its longest row, so packs would change log-probs."""
+    rope = {"rope_type": kind, "rope_theta": 1e4, "factor": 2.0}
+    if kind == "longrope":
+        rope |= {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+        rope |= {"original_max_position_embeddings": 64}
+    model = tiny("llama", {"rope_parameters": rope})
+    limit = 64 if kind == "longrope" else SHAPE["max_position_embeddings"]
+    assert choose_layout(model, longest=limit).kind == "tree"
+    with pytest.raises(ModelError, match=f"beyond {limit} tokens") as caught:
+        choose_layout(model, longest=limit + 1)
+    assert caught.value.hint == f"set max_length to {limit} or less"
+
+
 def test_a_reward_model_shares_prompts_too():
     config = transformers.AutoConfig.for_model("llama", **SHAPE, num_labels=1)
     model = transformers.AutoModelForSequenceClassification.from_config(config).double().eval()

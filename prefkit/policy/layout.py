@@ -56,7 +56,7 @@ def choose_layout(model: Any, *, longest: int) -> Layout:
             hint=f"set max_length to {limit} or less",
         )
     trees = _probe_trees(causal.config.get_text_config().vocab_size, longest)
-    training = model.training
+    training, attention = model.training, attention_of(causal)
     model.eval()
     try:
         with torch.no_grad():
@@ -68,6 +68,8 @@ def choose_layout(model: Any, *, longest: int) -> Layout:
                 reason = _probe(model, causal, trees, apart, layout)
                 if reason is None:
                     return layout
+                if attention_of(causal) != attention:
+                    causal.set_attn_implementation(attention)
     finally:
         model.train(training)
     return Layout("padded", "sdpa", f"a row an answer: {reason}")
@@ -123,6 +125,13 @@ def _window(config: Any) -> int | None:
     if layers and "sliding_attention" not in layers:
         return None
     return getattr(config, "sliding_window", None)
+
+
+def attention_of(causal: Any) -> dict[str, Any]:
+    """The attention of each part of a model, as its ``set_attn_implementation`` takes it back."""
+    parts = {name: getattr(causal.config, name, None) for name in causal.config.sub_configs}
+    kept = {name: part._attn_implementation for name, part in parts.items() if part is not None}
+    return {"": causal.config._attn_implementation, **kept}
 
 
 def _kernel(causal: Any) -> Any:

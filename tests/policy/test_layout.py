@@ -10,6 +10,7 @@ import transformers
 from tree_cases import make_tree, naive_logps, random_trees
 
 from prefkit.core.errors import ModelError
+from prefkit.policy import layout as layouts
 from prefkit.policy.layout import choose_layout, unshareable
 from prefkit.policy.load import load_policy
 from prefkit.policy.logps import tree_logps
@@ -198,6 +199,20 @@ def test_a_reward_model_shares_prompts_too():
     config = transformers.AutoConfig.for_model("llama", **SHAPE, num_labels=1)
     model = transformers.AutoModelForSequenceClassification.from_config(config).double().eval()
     assert choose_layout(model, longest=40).kind == "tree"
+
+
+def test_a_kernel_that_fails_the_probe_is_taken_back(monkeypatch):
+    """On CUDA a model is switched to FlexAttention to be tried; here by hand, on the CPU."""
+
+    def switched(causal):
+        causal.set_attn_implementation("flex_attention")
+        return "flex"
+
+    model = tiny("llama", {})
+    monkeypatch.setattr(layouts, "_kernel", switched)
+    monkeypatch.setattr(layouts, "TOLERANCE", dict.fromkeys(layouts.TOLERANCE, -1.0))
+    assert choose_layout(model, longest=40).kind == "padded"
+    assert model.config._attn_implementation == "sdpa"
 
 
 def test_choosing_leaves_training_mode_as_it_was():

@@ -2,8 +2,9 @@
 
 The digest covers model, starting adapter, reference, tokens, labels and settings, and the versions
 of prefkit, torch, transformers and peft: the same digest means the same result, so a finished run
-is not done again and a killed one goes on. It does not cover the device and the number of threads:
-a run that goes on on another machine is the same one, and its numbers agree up to rounding.
+is not done again and a killed one goes on. It does not cover the device, the number of threads and
+the tokens at once: a run that goes on with others is the same one, and its numbers agree up to
+rounding.
 """
 
 from __future__ import annotations
@@ -20,8 +21,16 @@ from prefkit.training.constraints import constraint_digest
 if TYPE_CHECKING:
     from prefkit.training.plan import Plan
 
-# How the run is watched and stored changes no result.
-WITHOUT_EFFECT = {"checkpoint_every", "log_every", "trackers", "reference_store", "n_samples"}
+# How the run is watched, stored and packed changes no result beyond rounding.
+WITHOUT_EFFECT = {
+    "alarms",
+    "checkpoint_every",
+    "log_every",
+    "n_samples",
+    "reference_store",
+    "tokens_at_once",
+    "trackers",
+}
 
 
 @dataclass(frozen=True, slots=True)

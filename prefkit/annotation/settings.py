@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -18,6 +20,28 @@ Which answer would you rather have received?
 - Choose *tie* when you could not say which is better, *both bad* when neither is usable, and
   *invalid* when the pair cannot be judged: it is broken, or in a language you do not read.
 """
+
+
+class OidcSettings(Settings):
+    """An identity provider that says who people are."""
+
+    issuer: str = Field(
+        pattern=r"\Ahttps?://\S+\z",
+        description="Its address, as its tokens name it, for example https://id.example.org.",
+    )
+    client_id: str = Field(min_length=1, description="What this app is called there.")
+    client_secret_env: str | None = Field(
+        default=None,
+        description="The environment variable that holds the client's secret; null for none.",
+    )
+    role: Literal["rater", "reviewer", "lead"] = Field(
+        default="rater", description="What somebody may do who logs in for the first time."
+    )
+    domains: tuple[str, ...] = Field(
+        min_length=1,
+        description="Domains of (verified) mail addresses that may log in; ['*'] for anybody "
+        "whom the provider knows.",
+    )
 
 
 class AnnotateSettings(Settings):
@@ -46,6 +70,36 @@ class AnnotateSettings(Settings):
         description="What raters read under Guidelines (Markdown). Each vote records which text "
         "was shown.",
     )
+
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"\Ahttps?://[A-Za-z0-9.\-\[\]:]+/?\z",
+        description="The address people use where a proxy stands in front, for example "
+        "https://label.example.org; with https, cookies go over https only.",
+    )
+    proxies: tuple[str, ...] = Field(
+        default=(),
+        description="Addresses or networks of proxies whose X-Forwarded-For is believed.",
+    )
+    session_hours: int = Field(
+        default=72, ge=1, le=24 * 90, description="How long a log-in lasts, in hours."
+    )
+    oidc: OidcSettings | None = Field(
+        default=None,
+        description="Log-in through an identity provider (OpenID Connect): issuer, client_id, "
+        "client_secret_env, role, domains. Needs: pip install 'prefkit[oidc]'",
+    )
+    webhooks_private: bool = Field(
+        default=False,
+        description="Whether webhooks may go to addresses of this machine and private networks.",
+    )
+
+    @field_validator("proxies")
+    @classmethod
+    def _are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            ip_network(proxy)
+        return proxies
 
     @field_validator("store")
     @classmethod

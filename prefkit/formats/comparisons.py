@@ -44,12 +44,24 @@ def read_comparisons(
     rows = read_rows(path)
     if rows.table is not None and set(COMPARISONS.names) <= set(rows.table.column_names):
         return _own(rows)
+    found, counts = comparisons_of(rows, origin=path.name, mapping=mapping)
+    if not found:
+        del counts["n_read"]
+        reasons = ", ".join(f"{n} {reason}" for reason, n in counts.items() if n)
+        raise DataError(f"{path}: no pair to compare: {reasons}")
+    return found, counts
+
+
+def comparisons_of(
+    rows: Rows, *, origin: str, mapping: Mapping[str, str] | None = None
+) -> tuple[list[Comparison], dict[str, int]]:
+    """As ``read_comparisons``, of rows that were read already; the list may be empty."""
     read = _reader(rows, mapping)
     counts: Counter[str] = Counter(n_read=len(rows.values), n_repeated=0)
     found: dict[str, Comparison] = {}
     for index, row in enumerate(rows.values):
         try:
-            comparison = _comparison(*read(row), path.name)
+            comparison = _comparison(*read(row), origin)
         except Unusable as reason:
             counts[str(reason)] += 1
             continue
@@ -58,10 +70,6 @@ def read_comparisons(
         counts["n_repeated"] += comparison.id in found
         found.setdefault(comparison.id, comparison)
     counts["n_comparisons"] = len(found)
-    if not found:
-        del counts["n_read"]
-        reasons = ", ".join(f"{n} {reason}" for reason, n in counts.items() if n)
-        raise DataError(f"{path}: no pair to compare: {reasons}")
     return list(found.values()), dict(counts)
 
 

@@ -116,6 +116,11 @@ class VoteStore:
         """The file or the address, without a password."""
         return self._db.name
 
+    @property
+    def database(self) -> Database:
+        """Where the tables are, for accounts and whatever else is kept beside the votes."""
+        return self._db
+
     def revision(self) -> str:
         """The version of the schema."""
         with self._db.reading() as connection:

@@ -23,6 +23,7 @@ from prefkit.rounds.project import read_project
 from prefkit.store import VoteStore
 from prefkit.store.accounts import Accounts
 from prefkit.store.heads import find_or_make_key
+from prefkit.store.outbox import Outbox
 from prefkit.store.tokens import Tokens
 from prefkit.workspace import Workspace
 
@@ -68,6 +69,7 @@ def serve(
     for package in ("fastapi", "uvicorn", "argon2"):
         require(package, "app")
     from prefkit.annotation.auth import Who
+    from prefkit.annotation.webhooks import Sender
 
     settings = read_project(workspace).annotate
     with VoteStore.open(settings.store or workspace.store_path, home=workspace.path) as store:
@@ -90,7 +92,12 @@ def serve(
             )
             url = settings.public_url or f"http://{_shown(host)}:{bound}/"
             ready = Ready(url, None if local is None else local.name)
-            _run(app, listener, lambda: _announce(ready, on_ready, open_browser))
+            sender = Sender(Outbox(store.database), private=settings.webhooks_private)
+            sender.start()
+            try:
+                _run(app, listener, lambda: _announce(ready, on_ready, open_browser))
+            finally:
+                sender.stop()
 
 
 def _check_reach(host: str, settings: AnnotateSettings, *, with_accounts: bool) -> None:
@@ -120,6 +127,7 @@ def _parts(
 ) -> Parts:
     from prefkit.annotation.app import Parts
     from prefkit.annotation.auth import KEY_NAME, KEY_VARIABLE, Sessions
+    from prefkit.annotation.oidc import Provider
 
     key = find_or_make_key(workspace.path, KEY_NAME, KEY_VARIABLE)
     assert key is not None, "a workspace is a folder"
@@ -135,6 +143,10 @@ def _parts(
         secure=secure,
         local=local,
     )
+    provider = None
+    if settings.oidc is not None:
+        home = settings.public_url or f"http://127.0.0.1:{port}"
+        provider = Provider(settings.oidc, sessions, f"{home.rstrip('/')}/login/oidc/back")
     return Parts(
         store=store,
         sessions=sessions,
@@ -143,6 +155,7 @@ def _parts(
         port=port,
         login_page=_asset("login.html"),
         host=None if host in (*LOOPBACK, *ANY_ADDRESS) else _shown(host),
+        provider=provider,
     )
 
 

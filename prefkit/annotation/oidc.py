@@ -118,9 +118,7 @@ class Provider:
                     token = await client.fetch_token(found.token, code=code, code_verifier=verifier)
                 except OAuthError:
                     raise LogInRefused("the identity provider refused the log-in") from None
-                keys = await client.get(found.keys, withhold_token=True)
-                keys.raise_for_status()
-                published = keys.json()
+                published: Any = await _read(client, found.keys)
         options = {
             "iss": {"essential": True, "value": self._settings.issuer},
             "aud": {"essential": True, "value": self._settings.client_id},
@@ -194,9 +192,7 @@ class Provider:
         with _answering(issuer):
             async with self._client() as client:
                 address = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
-                reply = await client.get(address, withhold_token=True)
-                reply.raise_for_status()
-                said = reply.json()
+                said = await _read(client, address)
             theirs = said.get("id_token_signing_alg_values_supported") or ["RS256"]
             found = _Discovered(
                 str(said["authorization_endpoint"]),
@@ -215,6 +211,16 @@ class Provider:
         return found
 
 
+async def _read(client: Any, address: str) -> dict[str, Any]:
+    """The JSON object at ``address``. Raises ValueError for anything else."""
+    reply = await client.request("GET", address, withhold_token=True)
+    reply.raise_for_status()
+    said = reply.json()
+    if not isinstance(said, dict):
+        raise ValueError("no JSON object")
+    return said
+
+
 @contextmanager
 def _answering(issuer: str) -> Generator[None]:
     """Within: a provider that does not answer as one becomes an EnvironmentFault."""
@@ -222,7 +228,7 @@ def _answering(issuer: str) -> Generator[None]:
 
     try:
         yield
-    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError) as error:
         raise EnvironmentFault(
             f"{issuer}: the identity provider does not answer as one ({type(error).__name__})",
             hint="check annotate.oidc.issuer in prefkit.yaml",

@@ -25,6 +25,7 @@ from prefkit.annotation.session import Session
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.core.errors import PrefkitError
 from prefkit.store import VoteStore
+from prefkit.store.accounts import plain_name
 from prefkit.store.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _add_login(app: FastAPI, parts: Parts) -> None:
         if sessions.local is not None:
             return RedirectResponse("/", 303)
         form = _form(await request.body(), request.headers.get("content-type", ""))
-        name, password = form.get("name", "").strip(), form.get("password", "")
+        name, password = plain_name(form.get("name", "")), form.get("password", "")
         address = client_address(request.scope, parts.settings.proxies)
         try:
             account = await sessions.log_in(name, password, address)

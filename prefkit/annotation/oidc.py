@@ -21,7 +21,8 @@ from typing import Any
 from prefkit.annotation.auth import Sessions, now, read_cookie
 from prefkit.annotation.settings import OidcSettings
 from prefkit.core.errors import ConfigError, EnvironmentFault, PrefkitError, StoreError, require
-from prefkit.store.accounts import Account
+from prefkit.store.accounts import Account, plain_name
+from prefkit.store.tables import storable
 
 # Signed with a key that the provider publishes; HS256 and none are no such thing.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
@@ -141,7 +142,7 @@ class Provider:
         return dict(claims)
 
     def _account(self, claims: Mapping[str, Any]) -> Account:
-        issuer, subject = self._settings.issuer, str(claims["sub"])
+        issuer, subject = self._settings.issuer, storable(str(claims["sub"]))
         mail = str(claims.get("email", "")).strip().lower()
         domains = {domain.lower() for domain in self._settings.domains}
         known = mail.rpartition("@")[2] if claims.get("email_verified") is True else None
@@ -156,7 +157,7 @@ class Provider:
         return account
 
     def _add(self, issuer: str, subject: str, called: str) -> Account:
-        plain = "".join(c for c in called if c.isprintable())[: LONGEST_NAME - 8].strip()
+        plain = plain_name("".join(c for c in called if c.isprintable())[: LONGEST_NAME - 8])
         accounts = self._sessions.accounts
         for name in (plain or "someone", f"{plain or 'someone'} {secrets.token_hex(3)}"):
             if accounts.by_name(name) is not None:

@@ -20,7 +20,7 @@ import threading
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Path, Query
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -40,6 +40,7 @@ _NOT_LEFT_OUT = ("n_read", "n_comparisons")
 LONGEST_URL = 2000
 _ROW = 2**53  # row numbers a JSON reader can hold
 After = Annotated[int, Query(ge=0, le=_ROW, description="`next` of the page before; 0 to start")]
+ShortId = Annotated[str, Path(pattern=r"\A[0-9a-f]{12}\z")]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="Rows of a page")]
 
 
@@ -184,7 +185,7 @@ def _add_tokens(api: APIRouter, tokens: Tokens) -> None:
         return {"rows": [dataclasses.asdict(token) for token in tokens.all()]}
 
     @api.delete("/tokens/{token_id}")
-    def revoke(token_id: str) -> dict[str, str]:
+    def revoke(token_id: ShortId) -> dict[str, str]:
         """Let a token hold no more."""
         if not tokens.revoke(token_id):
             raise HTTPException(404, "that is the id of no token")
@@ -204,7 +205,7 @@ def _add_hooks(api: APIRouter, outbox: Outbox) -> None:
         return {**dataclasses.asdict(hook), "secret": secret}
 
     @api.delete("/hooks/{hook_id}")
-    def end_hook(hook_id: str) -> dict[str, str]:
+    def end_hook(hook_id: ShortId) -> dict[str, str]:
         """Send nothing more to a webhook, not even what waits."""
         if not outbox.end_hook(hook_id):
             raise HTTPException(404, "that is the id of no webhook")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import unicodedata
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -264,8 +263,9 @@ def _accounts(store: VoteStore) -> Accounts:
 
 
 def _checked(name: str) -> str:
-    # Two ways to write the same letter must not be two people.
-    name = unicodedata.normalize("NFC", name).strip()
+    from prefkit.store.accounts import plain_name
+
+    name = plain_name(name)
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         raise DataError(
             f"{name!r}: expected a name of 1 to {LONGEST_NAME} printable characters",
@@ -275,7 +275,9 @@ def _checked(name: str) -> str:
 
 
 def _person(accounts: Accounts, name: str) -> Account:
-    found = accounts.by_name(unicodedata.normalize("NFC", name).strip())
+    from prefkit.store.accounts import plain_name
+
+    found = accounts.by_name(plain_name(name))
     if found is None:
         raise StoreError(f"{name!r} is nobody's name here", hint="prefkit users list WORKSPACE")
     return found

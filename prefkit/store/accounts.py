@@ -8,6 +8,7 @@ holds at once in every process on the store.
 from __future__ import annotations
 
 import secrets
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
@@ -17,7 +18,7 @@ import sqlalchemy as sa
 from prefkit.core.errors import StoreError
 from prefkit.store.database import Database, insert_new
 from prefkit.store.people import new_id
-from prefkit.store.tables import failures, sessions, users
+from prefkit.store.tables import failures, sessions, storable, users
 
 Role = Literal["rater", "reviewer", "lead"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -70,6 +71,11 @@ class Limit:
 
     most: int
     forget: timedelta
+
+
+def plain_name(name: str) -> str:
+    """``name`` as it is stored and looked for: two ways to write a letter are not two people."""
+    return storable(unicodedata.normalize("NFC", name)).strip()
 
 
 class Accounts:

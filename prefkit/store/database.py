@@ -51,7 +51,10 @@ class Database:
         if url.get_backend_name() == "sqlite":
             self.file = Path(url.database or "")
             self.name = str(self.file)
-            self.engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+            # Enough for every thread of the app: its event loop reads too, and must not wait.
+            self.engine = sa.create_engine(
+                url, connect_args={"timeout": BUSY_SECONDS}, pool_size=_AT_ONCE, max_overflow=64
+            )
             event.listen(self.engine, "connect", _on_sqlite_connect)
             event.listen(self.engine, "begin", _on_sqlite_begin)
             turns = self.file.with_name(f"{self.file.name}-writers")

@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from app_cases import serving, team_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from store_cases import pairs, vote
 
 from prefkit.aggregation import aggregate
@@ -264,3 +266,42 @@ def test_the_thread_of_the_app_sends_by_itself(client, team):
             threading.Event().wait(0.1)
         sender.stop()
     assert len(got) == 1
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+MESSAGE = st.fixed_dictionaries({"role": JUNK | st.just("user"), "content": JUNK})
+CELL = JUNK | st.lists(MESSAGE, max_size=3)
+COLUMNS = st.sampled_from(
+    ["prompt", "a", "b", "chosen", "rejected", "messages", "model_a", "tags", "id", "tools"]
+)
+BATCH = st.fixed_dictionaries(
+    {"rows": st.lists(st.dictionaries(COLUMNS, CELL, max_size=5), max_size=3)},
+    optional={"origin": st.text(max_size=5) | JUNK},
+)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=BATCH)
+def test_no_batch_makes_a_5xx(browser, body):
+    reply = browser.post(
+        "/api/v1/comparisons",
+        content=json.dumps(body),
+        headers={"content-type": "application/json"},
+    )
+    assert reply.status_code in (200, 422), reply.text
+    if reply.status_code == 200:
+        said = reply.json()
+        assert said["n_read"] >= said["n_added"] + sum(said["left_out"].values())
+        for name in ("comparisons", "project"):
+            assert browser.get(f"/api/v1/{name}").status_code == 200
+
+
+@pytest.fixture
+def browser(team):
+    with team.client(team.accounts.by_name("lead")) as opened:
+        opened.base_url = f"http://127.0.0.1:{team.parts.port}"
+        yield opened

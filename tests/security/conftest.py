@@ -84,6 +84,15 @@ def serve(tmp_path):
         served.process.communicate(timeout=30)
 
 
+@pytest.fixture
+def address():
+    """The address of a fresh database on a PostgreSQL server of its own."""
+    from postgres_server import postgres_server
+
+    with postgres_server() as server:
+        yield server.replace("postgresql://", "postgresql+psycopg://")
+
+
 @pytest.fixture(scope="module")
 def chromium():
     """A running Chromium for the tests of one file."""

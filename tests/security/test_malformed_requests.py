@@ -20,13 +20,16 @@ JUNK = ["\0", "\ud800", "\U0001f600", "%", "%00", "%zz", "..", "/", "\\", "'", '
 FIELDS = ["id", "task_id", "key", "rows", "url", "kinds", "origin", "active_ms"]
 
 
-@pytest.fixture
-def place(tmp_path):
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def place(request, tmp_path):
     """The port of a running app, and how a lead gets in: cookie and bearer."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with VoteStore.open(tmp_path / "votes.db") as store:
+    kept = tmp_path / "votes.db"
+    if request.param == "postgresql":
+        kept = request.getfixturevalue("address")
+    with VoteStore.open(kept, home=tmp_path) as store:
         store.add(pairs(3))
         team = team_of(store, tmp_path, port)
         lead = team.add("lead", "lead")
@@ -78,7 +81,7 @@ def sane(rng, port, cookie, bearer):
 def wrong_body(rng, *place):
     method, path, headers = sane(rng, *place)
     # Leaving is open to all, and needs no body.
-    path = "/login" if path == "/logout" else path
+    path = path.replace("/logout", "/login").replace("token_id", rng.choice(["%00", "x", "\xff"]))
     kinds = ["application/json", "text/plain", "application/x-www-form-urlencoded", "\xff", ""]
     headers["content-type"] = rng.choice(kinds)
     return request("PUT" if method == "PUT" else "POST", path, headers, junk_body(rng))
@@ -153,6 +156,24 @@ def request(method, path, headers, body=b""):
     lines = [method.encode() + b" " + raw + b" HTTP/1.1"]
     lines += [f"{name}: {value}".encode("latin-1", "replace") for name, value in headers.items()]
     return b"\r\n".join([*lines, b"connection: close", b"", b""]) + body
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(place, monkeypatch):
+    monkeypatch.setattr("prefkit.annotation.guard.BODY_SECONDS", 0.2)
+    data = request("POST", "/api/v1/undo", sane(random.Random(1), *place)[2])
+    data = data.replace(b"content-length: 0", b"content-length: 9")
+    port, cookie, _ = place
+    assert answer(port, data.replace(b"\r\n\r\n", f"\r\ncookie: {cookie}\r\n\r\n".encode())) == 408
+
+
+def test_a_body_larger_than_it_said_is_cut(place):
+    port, cookie, _ = place
+    headers = {"host": f"127.0.0.1:{port}", "cookie": cookie, "x-prefkit": "1"}
+    large = request("POST", "/api/v1/undo", headers, b" " * 70_000)
+    assert answer(port, large) == 413
+    chunked = request("POST", "/api/v1/undo", {**headers, "transfer-encoding": "chunked"})
+    chunks = b"".join(b"2000\r\n" + b" " * 0x2000 + b"\r\n" for _ in range(20))
+    assert answer(port, chunked.replace(b"content-length: 0\r\n", b"") + chunks) == 411
 
 
 def answer(port, data):

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import sqlalchemy as sa
 
 from prefkit.core.errors import PrefkitError, StoreError
-from prefkit.core.records import Comparison, Task, Vote
-from prefkit.core.rng import derive_seed
+from prefkit.core.records import Comparison, Vote
 from prefkit.store import (
     chain,
     check,
@@ -31,11 +29,12 @@ from prefkit.store import (
     people,
     replaying,
 )
-from prefkit.store.chain import NewEvent
 from prefkit.store.check import Examined
 from prefkit.store.copying import copy_file
 from prefkit.store.counting import RaterProgress, StoreCounts
 from prefkit.store.database import Database
+from prefkit.store.leases import Clock, Leases, database_clock
+from prefkit.store.ledger import Wanted
 from prefkit.store.migrate import (
     MIGRATIONS,
     bring_up_to_date,
@@ -44,21 +43,12 @@ from prefkit.store.migrate import (
     current_revision,
 )
 from prefkit.store.people import Erased
-from prefkit.store.tables import comparisons, served, tasks, votes
+from prefkit.store.rows import comparison_of, newest, vote_by_id, vote_of, votes_with_words
+from prefkit.store.tables import comparisons, votes
 
-Slot = Literal["a", "b"]
 SIGN_EVERY = 200  # events that one process writes between two signed heads
 SIGN_SECONDS = 600  # or less, where the last of them is so long ago
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A task as one rater sees it: shown_first is the slot on the left."""
-
-    task: Task
-    comparison: Comparison
-    shown_first: Slot
 
 
 class VoteStore:
@@ -141,7 +131,7 @@ class VoteStore:
         if origin is not None:
             query = query.where(comparisons.c.origin == origin)
         with self._db.reading() as connection:
-            return [ledger.comparison_of(row) for row in connection.execute(query).mappings()]
+            return [comparison_of(row) for row in connection.execute(query).mappings()]
 
     def origins(self) -> list[str]:
         """The distinct origins, sorted."""
@@ -151,71 +141,9 @@ class VoteStore:
 
     # Serving
 
-    def next_task(self, rater: str) -> Task | None:
-        """The next open task that ``rater`` has not voted on, or None when nothing is left.
-
-        The order is random, other for each rater, and the same at each call.
-        """
-        start = derive_seed("task order", rater)
-        with self._db.reading() as connection:
-            for side in (tasks.c.priority >= start, tasks.c.priority < start):
-                query = (
-                    sa.select(tasks)
-                    .where(side, *counting.open_to(rater))
-                    .order_by(tasks.c.priority, tasks.c.id)
-                    .limit(1)
-                )
-                row = connection.execute(query).first()
-                if row is not None:
-                    return Task(row.id, row.comparison_id, row.kind, row.k)
-        return None
-
-    def serve(self, task_id: str, rater: str, shown_first: Slot) -> Served:
-        """Record which slot ``rater`` sees on the left and return the task as they see it.
-
-        The first record counts: a later call with the other side returns the side recorded.
-        Raises StoreError for an unknown task.
-        """
-        found = self.served(task_id, rater)
-        if found is not None:
-            return found
-        now, token = datetime.now(UTC), str(uuid.uuid4())
-
-        def work(connection: sa.Connection) -> None:
-            rows = chain.lock_raters(connection, [rater])
-            kind = connection.scalar(sa.select(tasks.c.kind).where(tasks.c.id == task_id))
-            if kind is None:
-                raise StoreError(f"task {task_id} is not in the store")
-            key = {"task_id": task_id, "rater": rater}
-            if connection.execute(sa.select(served).filter_by(**key)).first() is not None:
-                return  # by another request of the same rater
-            payload = {"side": shown_first, "lane": intake.IN_ORDER, "kind": kind}
-            event = NewEvent(token, rater, "served", task_id, now, payload)
-            chain.append(connection, rows, [event])
-            shown = {"shown_first": shown_first, "at": now, "lane": intake.IN_ORDER, "token": token}
-            connection.execute(sa.insert(served), {**key, **shown})
-            chain.save(connection, rows.values())
-
-        self._db.write(work)
-        self._written(1)
-        found = self.served(task_id, rater)
-        assert found is not None, "a row of `served` is never deleted"
-        return found
-
-    def served(self, task_id: str, rater: str) -> Served | None:
-        """The task as ``rater`` saw it, or None if it was never served to them."""
-        query = (
-            sa.select(comparisons, tasks.c.kind, tasks.c.k, served.c.shown_first)
-            .join(tasks, tasks.c.comparison_id == comparisons.c.id)
-            .join(served, served.c.task_id == tasks.c.id)
-            .where(served.c.task_id == task_id, served.c.rater == rater)
-        )
-        with self._db.reading() as connection:
-            row = connection.execute(query).mappings().first()
-        if row is None:
-            return None
-        task = Task(task_id, row["id"], row["kind"], row["k"])
-        return Served(task, ledger.comparison_of(row), row["shown_first"])
+    def leases(self, wanted: Wanted | None = None, clock: Clock = database_clock) -> Leases:
+        """Who holds which task. wanted: how many votes a task wants, where its votes say so."""
+        return Leases(self._db, wanted=wanted, clock=clock, written=self._written)
 
     # Votes
 
@@ -237,7 +165,7 @@ class VoteStore:
 
         def work(connection: sa.Connection) -> Vote:
             written = ledger.append(connection, [new])
-            stored = written[0] if written else ledger.vote_by_id(connection, new.id)
+            stored = written[0] if written else vote_by_id(connection, new.id)
             if stored is None:
                 raise StoreError(f"vote id {new.id} is that of another event")
             return stored
@@ -254,24 +182,13 @@ class VoteStore:
 
         def work(connection: sa.Connection) -> Vote | None:
             chain.lock_raters(connection, [rater])
-            done = ledger.vote_by_id(connection, vote_id)
+            done = vote_by_id(connection, vote_id)
             if done is not None:
                 return done
-            last = ledger.newest(connection, rater)
+            last = newest(connection, rater)
             if last is None:
                 return None
-            withdrawal = Vote(
-                id=vote_id,
-                task_id=last.task_id,
-                comparison_id=last.comparison_id,
-                rater=rater,
-                rater_kind=last.rater_kind,
-                choice="withdrawn",
-                at=datetime.now(UTC),
-                shown_first=last.shown_first,
-                guideline_version=last.guideline_version,
-                replaces=last.id,
-            )
+            withdrawal = ledger.withdrawal(last, vote_id, datetime.now(UTC))
             return ledger.append(connection, [withdrawal])[0]
 
         withdrawn = self._db.write(work)
@@ -280,12 +197,12 @@ class VoteStore:
 
     def votes(self, origin: str | None = None) -> list[Vote]:
         """Every vote ever written, replaced and withdrawn ones among them, oldest first."""
-        query = ledger.votes_with_words().order_by(votes.c.seq)
+        query = votes_with_words().order_by(votes.c.seq)
         if origin is not None:
             of_origin = sa.select(comparisons.c.id).where(comparisons.c.origin == origin)
             query = query.where(votes.c.comparison_id.in_(of_origin))
         with self._db.reading() as connection:
-            return [ledger.vote_of(row) for row in connection.execute(query).mappings()]
+            return [vote_of(row) for row in connection.execute(query).mappings()]
 
     # Guidelines
 

@@ -83,7 +83,7 @@ def progress(connection: sa.Connection, rater: str) -> RaterProgress:
 def open_to(rater: str) -> tuple[sa.ColumnElement[bool], ...]:
     """What a task has to be for ``rater`` to be asked: worded as the index tasks_open is."""
     voted = sa.exists().where(standing.c.task_id == tasks.c.id, standing.c.rater == rater)
-    return (tasks.c.lane == 1, tasks.c.n_done + tasks.c.n_leased < tasks.c.k, ~voted)
+    return (tasks.c.lane == 1, tasks.c.k > tasks.c.n_done + tasks.c.n_leased, ~voted)
 
 
 def _count(connection: sa.Connection, rows: sa.Subquery) -> int:

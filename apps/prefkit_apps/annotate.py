@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefkit.annotation.session import Session
 from prefkit.annotation.settings import AnnotateSettings
+from prefkit.annotation.upkeep import Upkeep, jobs, prepare
 from prefkit.core.errors import EnvironmentFault, require
 from prefkit.rounds.project import read_project
 from prefkit.store import VoteStore
@@ -56,8 +57,11 @@ def serve(
     with listener, VoteStore.open(address, home=workspace.path) as store:
         bound: int = listener.getsockname()[1]
         rater_id = store.rater_id(rater)
-        app = build_app(store, settings, rater_id, bound, next_command(workspace))
-        _run(app, listener, lambda: _announce(bound, on_ready, open_browser))
+        prepare(store, settings)
+        session = Session(store, settings)
+        app = build_app(session, store, settings, rater_id, bound, next_command(workspace))
+        with Upkeep(jobs(store, session.leases, settings)):
+            _run(app, listener, lambda: _announce(bound, on_ready, open_browser))
 
 
 def next_command(workspace: Workspace) -> str:
@@ -72,7 +76,12 @@ def _short(path: str) -> str:
 
 
 def build_app(
-    store: VoteStore, settings: AnnotateSettings, rater: str, port: int, command: str
+    session: Session,
+    store: VoteStore,
+    settings: AnnotateSettings,
+    rater: str,
+    port: int,
+    command: str,
 ) -> FastAPI:
     """The API with the page mounted on it at /."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
@@ -82,7 +91,7 @@ def build_app(
     gr = require("gradio", "app")
     from prefkit.annotation.api import build_api
 
-    api = build_api(Session(store, rater, settings), settings, port)
+    api = build_api(session, store, settings, rater, port)
     return gr.mount_gradio_app(
         api,
         _page(command),

@@ -69,18 +69,34 @@ class Ballot:
 
 
 @dataclass(frozen=True, slots=True)
+class Done:
+    """What a request wrote. vote: as stored, None where there is none.
+
+    fresh: whether it was this request and not an earlier one with the same id. before: the choice
+    that stood until then; kind: the kind of its task.
+    """
+
+    vote: Vote | None = None
+    fresh: bool = False
+    before: str | None = None
+    kind: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of a request, and what the rater holds now, the pair to show first.
 
-    vote: as stored, None where there is none. fresh: whether this request wrote it. before: the
-    choice that stood until then. state: "waiting" where others hold what may come back.
+    state: "waiting" where others hold what may come back.
     """
 
-    vote: Vote | None
+    done: Done
     held: tuple[Leased, ...]
     state: State
-    fresh: bool = False
-    before: str | None = None
+
+    @property
+    def vote(self) -> Vote | None:
+        """The vote that was written, or had been before."""
+        return self.done.vote
 
 
 def database_clock(connection: sa.Connection) -> datetime:
@@ -123,7 +139,7 @@ _OTHERS_HOLD = (
     )
     .limit(1)
 )
-_WAS_SERVED = sa.text("SELECT 1 FROM served WHERE task_id = :on_task AND rater = :by")
+_WAS_SERVED = sa.text("SELECT token FROM served WHERE task_id = :on_task AND rater = :by")
 _UNFLAG = sa.delete(flags).where(flags.c.task_id == _ON, flags.c.rater == _BY)
 _BEAT = sa.update(leases).where(
     leases.c.rater == _BY,
@@ -156,7 +172,7 @@ class Leases:
         """What the rater holds; the same until they vote or stay away for too long."""
 
         def work(connection: sa.Connection, row: RaterRow, now: datetime) -> Outcome:
-            return self._outcome(connection, row, plan, now)
+            return self._outcome(connection, row, plan, now, Done())
 
         return self._submit(rater, work)
 
@@ -171,7 +187,7 @@ class Leases:
             key = {"on_task": seen.task.id, "by": rater}
             known = _known(connection, ballot.id, rater, "vote", seen.task.id)
             if known is not None:
-                return self._outcome(connection, row, plan, now, vote=known)
+                return self._outcome(connection, row, plan, now, Done(known))
             before = connection.execute(_STANDS, key).first()
             standing_id, choice = (None, None) if before is None else before
             if standing_id != ballot.replaces:
@@ -188,7 +204,8 @@ class Leases:
                 wanted=self._wanted,
                 facts=ballot.facts,
             )
-            return self._outcome(connection, row, plan, now, vote=vote, fresh=True, before=choice)
+            done = Done(vote, True, choice, seen.task.kind)
+            return self._outcome(connection, row, plan, now, done)
 
         return self._submit(rater, work)
 
@@ -202,10 +219,9 @@ class Leases:
             known = _known(connection, undo_id, rater, "undo", None)
             last = newest(connection, rater) if known is None else None
             if last is None:
-                return self._outcome(connection, row, plan, now, vote=known)
-            vote = self._withdraw(connection, row, last, undo_id, plan, now)
-            choice = last.choice
-            return self._outcome(connection, row, plan, now, vote=vote, fresh=True, before=choice)
+                return self._outcome(connection, row, plan, now, Done(known))
+            done = self._withdraw(connection, row, last, undo_id, plan, now)
+            return self._outcome(connection, row, plan, now, done)
 
         return self._submit(rater, work)
 
@@ -217,25 +233,26 @@ class Leases:
         undo_id: str,
         plan: LeasePlan,
         now: datetime,
-    ) -> Vote:
+    ) -> Done:
         """The place of a counted vote stays with its rater; else they get one only if one is free.
 
         Without a place the lease is a dead one, and the new vote will be late as the old one was:
         otherwise an undo would serve the task once too often.
         """
         had_place = last.choice in ledger.COUNTED and not last.late
+        held = connection.execute(_END, {"on_task": last.task_id, "by": row.rater}).scalar()
         (vote,) = ledger.enter(
             connection,
             {row.rater: row},
             [ledger.withdrawal(last, undo_id, now)],
-            leases={last.task_id: 1} if had_place else None,
+            leases={last.task_id: had_place - bool(held)},
         )
         found = connection.execute(_TASK, {"on_task": last.task_id}).one()
         task = Task(found.id, found.comparison_id, found.kind, found.k)
         side: Slot = last.shown_first or "a"
         live = had_place or take_place(connection, task.id)
         hold(connection, row, task, found.lane, side, plan.ttl, now, live=live)
-        return vote
+        return Done(vote, True, last.choice, task.kind)
 
     def beat(self, rater: str, tokens: Sequence[str], ttl: timedelta) -> Future[int]:
         """A sign of life: what is held of ``tokens`` is held for ``ttl`` from now; how many are."""
@@ -282,12 +299,18 @@ class Leases:
 
         return self._db.submit(work)
 
-    def seen(self, rater: str, task_id: str) -> Seen | None:
-        """A task as it was shown to this rater, or None if it never was."""
-        token = sa.text("SELECT token FROM served WHERE task_id = :on_task AND rater = :by")
+    def seen(self, rater: str, token: str) -> Seen:
+        """What the rater was shown under ``token``; raises NotServed."""
         with self._db.reading() as connection:
-            found = connection.scalar(token, {"on_task": task_id, "by": rater})
-            return None if found is None else _seen(connection, rater, found)
+            return _seen(connection, rater, token)
+
+    def token_of(self, rater: str, task_id: str) -> str:
+        """The first token under which the rater was shown a task; raises NotServed."""
+        with self._db.reading() as connection:
+            found = connection.scalar(_WAS_SERVED, {"on_task": task_id, "by": rater})
+        if found is None:
+            raise NotServed(f"task {task_id} was never shown to this rater")
+        return str(found)
 
     def reap(self) -> int:
         """Give back the places of those who gave no sign of life in time; how many."""
@@ -320,16 +343,12 @@ class Leases:
         row: RaterRow,
         plan: LeasePlan,
         now: datetime,
-        *,
-        vote: Vote | None = None,
-        fresh: bool = False,
-        before: str | None = None,
+        done: Done,
     ) -> Outcome:
         hand = fill(connection, row, plan, now)
         if not hand.held and reap(connection, now):
             hand = fill(connection, row, plan, now)
-        state = _state(connection, row.rater, hand)
-        return Outcome(vote, tuple(hand.held), state, fresh, before)
+        return Outcome(done, tuple(hand.held), _state(connection, row.rater, hand))
 
 
 _TASK = sa.select(tasks).where(tasks.c.id == _ON)

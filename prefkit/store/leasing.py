@@ -2,7 +2,7 @@
 
 A lease is a place among a task's k votes (``tasks.n_leased``) until it ends in a vote or its time
 is over. A task is taken by raising the counter on its own row, under that row's lock, where
-``n_done + n_leased < k`` holds; nothing is ever counted over ``leases``, which would serve a task
+``k > n_done + n_leased`` holds; nothing is ever counted over ``leases``, which would serve a task
 too often. All in the caller's transaction, which holds the lock of the rater's row.
 
 Each rater has a place in each lane: every task that they had is behind it. What is open again
@@ -37,6 +37,8 @@ _STEPS = 4
 _LAST = (1 << 63) - 1
 REPEAT_AFTER = 20  # tasks served between a pair and its repeat
 _TRIED = 20
+_KEPT_WELL = timedelta(minutes=1)  # short of the full time: not worth a write
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Leased:
     task: Task
     shown_first: Slot
     lane: int
+    issued_at: datetime
     expires_at: datetime
     live: bool
 
@@ -78,7 +81,7 @@ class Hand:
 
 
 _TAIL = """
-   AND t.n_done + t.n_leased < t.k
+   AND t.k > t.n_done + t.n_leased
    AND (t.priority, t.id) > (:p, :i) AND (t.priority, t.id) <= (:end_p, :end_i)
    AND NOT EXISTS (SELECT 1 FROM standing s WHERE s.task_id = t.id AND s.rater = :r {off})
    AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.task_id = t.id AND l.rater = :r {off})
@@ -97,10 +100,10 @@ _FIND_POSTGRESQL = sa.text(
     "UPDATE tasks t SET n_leased = t.n_leased + 1 FROM c WHERE t.id = c.id RETURNING "
     + ", ".join(f"t.{name}" for name in _GIVEN.split(", "))
 )
-_OPEN = "FROM tasks {index} WHERE lane = :lane AND n_done + n_leased < k"
+_OPEN = "FROM tasks {index} WHERE lane = :lane AND k > n_done + n_leased"
 _BOUND = (
     f"SELECT priority, id {_OPEN} AND (priority, id) > (:p, :i) "
-    f"ORDER BY priority, id LIMIT 1 OFFSET {WINDOW - 1}"
+    "ORDER BY priority, id LIMIT 1 OFFSET :skipped"
 )
 _END = f"SELECT priority, id {_OPEN} ORDER BY priority DESC, id DESC LIMIT 1"
 _INDEX = {"sqlite": "INDEXED BY tasks_open", "postgresql": ""}
@@ -109,10 +112,10 @@ _BOUNDS = {name: sa.text(_BOUND.format(index=index)) for name, index in _INDEX.i
 _ENDS = {name: sa.text(_END.format(index=index)) for name, index in _INDEX.items()}
 _TAKE = {
     "sqlite": sa.text(
-        "UPDATE tasks SET n_leased = n_leased + 1 WHERE id = :of AND n_done + n_leased < k"
+        "UPDATE tasks SET n_leased = n_leased + 1 WHERE id = :of AND k > n_done + n_leased"
     ),
     "postgresql": sa.text(
-        "WITH c AS (SELECT id FROM tasks WHERE id = :of AND n_done + n_leased < k "
+        "WITH c AS (SELECT id FROM tasks WHERE id = :of AND k > n_done + n_leased "
         "FOR NO KEY UPDATE SKIP LOCKED) "
         "UPDATE tasks t SET n_leased = t.n_leased + 1 FROM c WHERE t.id = c.id"
     ),
@@ -144,7 +147,9 @@ def fill(connection: sa.Connection, row: RaterRow, plan: LeasePlan, now: datetim
     """
     hand = Hand(_renewed(connection, row.rater, plan.ttl, now))
     while len(hand.held) < plan.want:
-        found = _another(connection, row, plan, now, hand)
+        # Each later than the one before, whatever the clock says: the order they are shown in.
+        after = max([now, *(lease.issued_at + _MICROSECOND for lease in hand.held)])
+        found = _another(connection, row, plan, after, hand)
         if found is None:
             break
         hand.held.append(found)
@@ -159,7 +164,7 @@ def _renewed(connection: sa.Connection, rater: str, ttl: timedelta, now: datetim
     for row in connection.execute(_HELD, {"by": rater}):
         lease = _leased(row)
         if lease.live:
-            stale |= lease.expires_at < now + ttl / 2
+            stale |= lease.expires_at < until - _KEPT_WELL
         elif lease.expires_at <= now:
             if not take_place(connection, lease.task.id):
                 connection.execute(_DROP, {"of_token": lease.token})
@@ -180,7 +185,9 @@ def take_place(connection: sa.Connection, task_id: str) -> bool:
 
 def _leased(row: Any) -> Leased:
     task = Task(row.task_id, row.comparison_id, row.kind, row.k)
-    return Leased(row.token, task, row.shown_first, row.lane, row.expires_at, row.live)
+    return Leased(
+        row.token, task, row.shown_first, row.lane, row.issued_at, row.expires_at, row.live
+    )
 
 
 def _another(
@@ -225,7 +232,11 @@ def _find(connection: sa.Connection, row: RaterRow, lane: int) -> tuple[Any | No
     for _ in range(_STEPS):
         p, i = row.at[lane]
         place = {"lane": lane, "p": p, "i": i}
-        bound = None if few else connection.execute(_BOUNDS[name], place).first()
+        bound = (
+            None
+            if few
+            else connection.execute(_BOUNDS[name], {**place, "skipped": WINDOW - 1}).first()
+        )
         end_p, end_i = (_LAST, "") if bound is None else bound
         values = {**place, "end_p": end_p, "end_i": end_i, "r": row.rater}
         found = connection.execute(_FIND[name], values).first()
@@ -259,7 +270,7 @@ def hold(
     token = str(uuid.uuid4())
     shown = connection.execute(_SHOWN, {"on_task": task.id, "by": row.rater}).first()
     first: Slot = side if shown is None else shown.shown_first
-    lease = {
+    lease: dict[str, Any] = {
         "token": token,
         "task_id": task.id,
         "rater": row.rater,
@@ -278,7 +289,7 @@ def hold(
     if shown is None:
         names = ("task_id", "rater", "shown_first", "lane", "token")
         connection.execute(_NEW_SERVED, {"at": now, **{name: lease[name] for name in names}})
-    return Leased(token, task, first, lane, now + ttl, live)
+    return Leased(token, task, first, lane, lease["issued_at"], lease["expires_at"], live)
 
 
 # Hidden repeats

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import sqlalchemy as sa
 
@@ -26,14 +29,16 @@ from prefkit.store import (
     heads,
     intake,
     ledger,
+    ordering,
     people,
     replaying,
 )
 from prefkit.store.check import Examined
 from prefkit.store.copying import copy_file
-from prefkit.store.counting import RaterProgress, StoreCounts
-from prefkit.store.database import Database
+from prefkit.store.counting import Entry, RaterProgress, StoreCounts
+from prefkit.store.database import Database, chunks
 from prefkit.store.leases import Clock, Leases, database_clock
+from prefkit.store.leasing import Slot
 from prefkit.store.ledger import Wanted
 from prefkit.store.migrate import (
     MIGRATIONS,
@@ -42,12 +47,15 @@ from prefkit.store.migrate import (
     copy_out,
     current_revision,
 )
+from prefkit.store.ordering import Place, TaskFacts
 from prefkit.store.people import Erased
 from prefkit.store.rows import comparison_of, newest, vote_by_id, vote_of, votes_with_words
-from prefkit.store.tables import comparisons, votes
+from prefkit.store.tables import comparisons, meta, tasks, votes
 
 SIGN_EVERY = 200  # events that one process writes between two signed heads
 SIGN_SECONDS = 600  # or less, where the last of them is so long ago
+_HIDDEN = sa.select(tasks.c.id).where(tasks.c.kind.in_(counting.HIDDEN))
+_SALT = sa.select(meta.c.value).where(meta.c.key == "salt")
 _log = logging.getLogger(__name__)
 
 
@@ -113,37 +121,71 @@ class VoteStore:
 
     # Comparisons and tasks
 
-    def add(self, new: Iterable[Comparison], k: int = 1) -> int:
+    def add(self, new: Iterable[Comparison], k: int = 1, most: int | None = None) -> int:
         """Add comparisons, each with a label task that wants ``k`` votes; how many were new.
 
-        Those that are there stay as they are, but for k: the last call's word counts.
+        Those that are there stay as they are, but for k: the last call's word counts. most: with
+        adaptive overlap, up to where a task's k was raised by its votes and is left alone.
         """
         rows = {comparison.id: comparison for comparison in new}
-        return self._db.write(lambda connection: intake.add(connection, rows, k))
+        return self._db.write(lambda connection: intake.add(connection, rows, k, most))
 
-    def want(self, k: int) -> int:
-        """Let every label task want ``k`` votes from now on; how many wanted another number."""
-        return self._db.write(lambda connection: intake.want(connection, k))
+    def want(self, k: int, most: int | None = None) -> int:
+        """Let every label task want ``k`` votes from now on; how many wanted another number.
+
+        most: as in ``add``.
+        """
+        return self._db.write(lambda connection: intake.want(connection, k, most))
+
+    def add_gold(self, items: Iterable[tuple[Comparison, Slot]]) -> int:
+        """Add pairs whose better slot is known, to be shown among the others; how many were new."""
+        given = list(items)
+        return self._db.write(lambda connection: ordering.add_gold(connection, given))
+
+    def tasks(self, *, with_tags: bool = False) -> list[TaskFacts]:
+        """Every task, gold items and hidden repeats among them, by id."""
+        with self._db.snapshot() as connection:
+            return ordering.facts(connection, with_tags=with_tags)
+
+    def arrange(self, places: Sequence[Place], facts: Mapping[str, Any]) -> None:
+        """Put tasks in another order, a few at a time; ``facts`` say in the chain which it is."""
+        for batch in chunks(places):
+            self._db.write(partial(ordering.move, places=batch))
+        self._db.write(lambda connection: ordering.finish_order(connection, facts))
+
+    def salt(self) -> str:
+        """What this store's random choices start from: 32 hexadecimal digits."""
+        with self._db.reading() as connection:
+            return connection.execute(_SALT).scalar_one()
 
     def comparisons(self, origin: str | None = None) -> list[Comparison]:
-        """All comparisons, or those of one origin, in the order they were added."""
-        query = sa.select(comparisons).order_by(comparisons.c.seq)
+        """All comparisons, or those of one origin, in the order they were added; no gold items."""
+        query = sa.select(comparisons).where(counting.IS_WORK).order_by(comparisons.c.seq)
         if origin is not None:
             query = query.where(comparisons.c.origin == origin)
         with self._db.reading() as connection:
             return [comparison_of(row) for row in connection.execute(query).mappings()]
 
+    def comparison(self, comparison_id: str) -> Comparison:
+        """One comparison; StoreError where there is none of this id."""
+        query = sa.select(comparisons).where(comparisons.c.id == comparison_id)
+        with self._db.reading() as connection:
+            row = connection.execute(query).mappings().first()
+        if row is None:
+            raise StoreError(f"comparison {comparison_id} is not in the store")
+        return comparison_of(row)
+
     def origins(self) -> list[str]:
         """The distinct origins, sorted."""
-        query = sa.select(comparisons.c.origin).distinct().order_by(comparisons.c.origin)
+        query = sa.select(comparisons.c.origin).where(counting.IS_WORK).distinct()
         with self._db.reading() as connection:
-            return list(connection.scalars(query))
+            return list(connection.scalars(query.order_by(comparisons.c.origin)))
 
     # Serving
 
     def leases(self, wanted: Wanted | None = None, clock: Clock = database_clock) -> Leases:
         """Who holds which task. wanted: how many votes a task wants, where its votes say so."""
-        return Leases(self._db, wanted=wanted, clock=clock, written=self._written)
+        return Leases(self._db, wanted=wanted, clock=clock, written=self._written_elsewhere)
 
     # Votes
 
@@ -195,14 +237,30 @@ class VoteStore:
         self._written(1)
         return withdrawn
 
-    def votes(self, origin: str | None = None) -> list[Vote]:
-        """Every vote ever written, replaced and withdrawn ones among them, oldest first."""
+    def votes(self, origin: str | None = None, *, hidden: bool = False) -> list[Vote]:
+        """Every vote ever written, replaced and withdrawn ones among them, oldest first.
+
+        hidden: also those on gold items and on repeats, which say how a rater does and are no
+        votes on the work.
+        """
         query = votes_with_words().order_by(votes.c.seq)
+        if not hidden:
+            query = query.where(votes.c.task_id.not_in(_HIDDEN))
         if origin is not None:
             of_origin = sa.select(comparisons.c.id).where(comparisons.c.origin == origin)
             query = query.where(votes.c.comparison_id.in_(of_origin))
         with self._db.reading() as connection:
             return [vote_of(row) for row in connection.execute(query).mappings()]
+
+    def history(self, rater: str, before: int | None = None, limit: int = 50) -> list[Entry]:
+        """A rater's votes that stand, newest first; before: only those written before that one."""
+        with self._db.reading() as connection:
+            return counting.history(connection, rater, before, limit)
+
+    def standing_vote(self, rater: str, vote_id: str) -> Vote | None:
+        """The vote of this id with its words, if it is the rater's and stands."""
+        with self._db.reading() as connection:
+            return counting.standing_vote(connection, rater, vote_id)
 
     # Guidelines
 
@@ -321,16 +379,37 @@ class VoteStore:
         What cannot be signed now is signed by the next head, with a warning in the log: the votes
         are on disk already, and a fault here must not look as if they were not.
         """
+        with suppress(PrefkitError):  # in the log already
+            self._signing().result()
+
+    def _signing(self) -> Future[int]:
         self._n_unsigned, self._signed_at = 0, time.monotonic()
-        try:
-            key = heads.find_or_make_key(self._home)
-            if key is not None:
-                self._db.write(lambda connection: heads.sign(connection, key, datetime.now(UTC)))
-        except PrefkitError as error:
-            _log.warning("the chains of votes were not signed: %s", error)
+        home = self._home
+
+        def work(connection: sa.Connection) -> int:
+            key = heads.find_or_make_key(home)
+            return heads.sign(connection, key, datetime.now(UTC)) if key is not None else 0
+
+        signing = self._db.submit(work)
+        signing.add_done_callback(_log_fault)
+        return signing
 
     def _written(self, n: int) -> None:
+        if self._sign_is_due(n):
+            self.sign()
+
+    def _written_elsewhere(self, n: int) -> None:
+        """As ``_written``, told by the thread that writes, which cannot wait for itself."""
+        if self._sign_is_due(n):
+            self._signing()
+
+    def _sign_is_due(self, n: int) -> bool:
         self._n_unsigned += n
         waited = time.monotonic() - self._signed_at
-        if self._n_unsigned >= SIGN_EVERY or (self._n_unsigned and waited >= SIGN_SECONDS):
-            self.sign()
+        return self._n_unsigned >= SIGN_EVERY or (self._n_unsigned > 0 and waited >= SIGN_SECONDS)
+
+
+def _log_fault(signing: Future[int]) -> None:
+    error = signing.exception()
+    if error is not None:
+        _log.warning("the chains of votes were not signed: %s", error)

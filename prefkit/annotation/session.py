@@ -35,6 +35,7 @@ _WORDS: dict[str, Choice] = {"x": "both_bad", "i": "invalid", "s": "skip"}
 _LONGEST = timedelta(hours=1)
 _HIDDEN_PAGE = timedelta(minutes=2)
 _RECENT = 50  # votes that say how long a rater takes
+_RETRY_SECONDS = 5
 _RENDERED = 2048  # comparisons kept as HTML
 
 
@@ -168,7 +169,8 @@ class Session:
             for lease in outcome.held
             if lease.token not in have
         ]
-        retry_s = None if outcome.state != "waiting" else 5
+        waits = outcome.state == "waiting"
+        retry_s = (0 if outcome.soon else _RETRY_SECONDS) if waits else None
         return View(outcome.state, pairs, self._progress.of(rater), retry_s)
 
     def history(self, rater: str, before: int | None, limit: int) -> list[tuple[int, Vote]]:

@@ -32,8 +32,8 @@ OTHER: dict[Slot, Slot] = {"a": "b", "b": "a"}
 SLICE, IN_ORDER, GOLD, PERSONAL = range(4)  # lanes
 START = (-1, "")
 LOOK_AGAIN = timedelta(minutes=1)
-WINDOW = 1000  # tasks looked at in one step by a rater who had many
-_STEPS = 4
+WINDOW = 250  # tasks looked at in one step by a rater who had many
+_STEPS = 16
 _LAST = (1 << 63) - 1
 REPEAT_AFTER = 20  # tasks served between a pair and its repeat
 _TRIED = 20

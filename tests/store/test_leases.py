@@ -263,6 +263,7 @@ def test_a_rater_of_many_tasks_looks_at_some_at_a_time_and_finds_the_last(
     store, desk, clock, monkeypatch
 ):
     monkeypatch.setattr(leasing, "WINDOW", 3)
+    monkeypatch.setattr(leasing, "_STEPS", 4)
     given = pairs(60)
     store.add(given, k=2)
     kept = []
@@ -272,6 +273,7 @@ def test_a_rater_of_many_tasks_looks_at_some_at_a_time_and_finds_the_last(
     for _ in range(20):
         now = desk.next("kim")
         kept.append(now.state)
+        assert now.soon == (now.state == "waiting")
         if now.held:
             break
     assert (kept[0], kept[-1]) == ("waiting", "ready")

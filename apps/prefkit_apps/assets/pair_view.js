@@ -101,7 +101,9 @@ function show(state) {
     setState("done");
     find("#pk-h-done").focus({ preventScroll: true });
     // Others hold what is left: some of it may come back.
-    if (state.retry_s) setTimeout(() => { if (!pair && !sending) load(); }, 1000 * state.retry_s);
+    if (state.retry_s !== null) {
+      setTimeout(() => { if (!pair && !sending) load(); }, 1000 * state.retry_s);
+    }
     return;
   }
   fill(slot("prompt"), pair.prompt, pair.prompt.length > 1 || pair.prompt[0].role !== "user");

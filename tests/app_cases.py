@@ -17,6 +17,7 @@ import prefkit_apps
 from prefkit.annotation.app import Parts, build_app
 from prefkit.annotation.auth import KEY_NAME, KEY_VARIABLE, Sessions
 from prefkit.annotation.passwords import hash_password
+from prefkit.annotation.session import Session
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.settings import parse_settings
 from prefkit.store import VoteStore
@@ -103,7 +104,8 @@ def team_of(store: VoteStore, home: Path, port: int = PORT, **settings: object) 
         cookie="__Host-prefkit" if secure else f"prefkit-{port}",
         secure=secure,
     )
-    parts = Parts(store, sessions, tokens, annotate, port, LOGIN_PAGE)
+    session = Session(store, annotate)
+    parts = Parts(store, session, sessions, tokens, annotate, port, LOGIN_PAGE)
     return Team(store, home, parts, accounts, tokens)
 
 

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from prefkit.annotation.session import Session
 from prefkit.annotation.settings import AnnotateSettings
+from prefkit.annotation.upkeep import Upkeep, jobs, prepare
 from prefkit.core.errors import ConfigError, EnvironmentFault, require
 from prefkit.rounds.project import read_project
 from prefkit.store import VoteStore
@@ -87,17 +89,14 @@ def serve(
             )
         with _listen(host, settings.port if port is None else port) as listener:
             bound: int = listener.getsockname()[1]
-            app = build_page(
-                _parts(workspace, store, settings, host, bound, local), next_command(workspace)
-            )
+            prepare(store, settings)
+            parts = _parts(workspace, store, settings, host, bound, local)
+            app = build_page(parts, next_command(workspace))
             url = settings.public_url or f"http://{_shown(host)}:{bound}/"
             ready = Ready(url, None if local is None else local.name)
             sender = Sender(Outbox(store.database), private=settings.webhooks_private)
-            sender.start()
-            try:
+            with sender, Upkeep(jobs(store, parts.session.leases, settings)):
                 _run(app, listener, lambda: _announce(ready, on_ready, open_browser))
-            finally:
-                sender.stop()
 
 
 def _check_reach(host: str, settings: AnnotateSettings, *, with_accounts: bool) -> None:
@@ -149,6 +148,7 @@ def _parts(
         provider = Provider(settings.oidc, sessions, f"{home.rstrip('/')}/login/oidc/back")
     return Parts(
         store=store,
+        session=Session(store, settings),
         sessions=sessions,
         tokens=tokens,
         settings=settings,

@@ -18,9 +18,10 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from prefkit.annotation import public_api, routes
-from prefkit.annotation.api import add_fault_handlers, add_rater_routes
+from prefkit.annotation.api import add_fault_handlers
 from prefkit.annotation.auth import Admission, Locked, Sessions, Who, caller
 from prefkit.annotation.guard import Guard, client_address, read_headers
+from prefkit.annotation.rater_api import rater_router
 from prefkit.annotation.session import Session
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.core.errors import PrefkitError
@@ -36,13 +37,14 @@ _WRONG = "That name and password do not belong together."
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the app is made of.
+    """What the app is made of. session: what raters do; sessions: who they are.
 
     login_page: HTML with $title, $message and $body. host: an address of this machine, other
     than its loopback, that is served too. provider: None without an identity provider.
     """
 
     store: VoteStore
+    session: Session
     sessions: Sessions
     tokens: Tokens
     settings: AnnotateSettings
@@ -62,10 +64,10 @@ def build_app(parts: Parts) -> FastAPI:
     )
     add_fault_handlers(app)
 
-    def session_of(request: Request) -> Session:
-        return Session(parts.store, caller(request).id, parts.settings)
+    async def rater_of(request: Request) -> str:
+        return caller(request).id
 
-    add_rater_routes(app, session_of, parts.settings)
+    app.include_router(rater_router(parts.session, parts.store, parts.settings, rater_of))
     app.include_router(public_api.router(parts.store, parts.tokens, parts.settings))
     _add_login(app, parts)
     if parts.provider is not None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from prefkit.annotation.guard import read_headers
+from prefkit.annotation.guard import place_of, read_headers
 from prefkit.annotation.passwords import verify_password
 from prefkit.annotation.routes import Need, need_of
 from prefkit.core.errors import PrefkitError
@@ -125,6 +125,7 @@ class Sessions:
         """
         from anyio.to_thread import run_sync
 
+        address = place_of(address)
         person = self.digest("person", name, address)
         place = self.digest("address", address)
 

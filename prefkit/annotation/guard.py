@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
@@ -131,6 +131,17 @@ def client_address(scope: Scope, proxies: Iterable[str]) -> str:
     while passed_on and _is_among(address, networks):
         address = passed_on.pop().strip() or address
     return address
+
+
+def place_of(address: str) -> str:
+    """An address, or the /64 of an IPv6 one: whoever has one address of it has all of them."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, IPv4Address):
+        return str(found)
+    return str(found.ipv4_mapped or ip_network((found, 64), strict=False))
 
 
 def _is_among(address: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from prefkit.aggregation import aggregate, check_method
 from prefkit.annotation.auth import now
 from prefkit.annotation.settings import AnnotateSettings
+from prefkit.annotation.upkeep import arrange
 from prefkit.core.records import Message, Vote
 from prefkit.formats.comparisons import comparisons_of
 from prefkit.formats.rows import Rows
@@ -147,7 +148,9 @@ def _add_data(api: APIRouter, store: VoteStore, settings: AnnotateSettings) -> N
     def add(batch: Batch) -> Added:
         """Add pairs to be labelled; those that are there already are left alone."""
         read, counts = comparisons_of(Rows("rows", batch.rows), origin=batch.origin)
-        n_added = store.add(read, k=settings.k)
+        n_added = store.add(read, settings.k, settings.overlap.most)
+        if n_added and settings.order != "random":
+            arrange(store, settings)
         left_out = {name: n for name, n in counts.items() if n and name not in _NOT_LEFT_OUT}
         return Added(n_read=len(batch.rows), n_added=n_added, left_out=left_out)
 

@@ -22,6 +22,23 @@ Which answer would you rather have received?
 """
 
 
+class Overlap(Settings):
+    """Adaptive overlap: after k votes, more until the posterior is sure enough."""
+
+    most: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="The most votes a comparison gets; null: k and no more.",
+    )
+    sure: float = Field(
+        default=0.9,
+        gt=0.5,
+        lt=1,
+        description="Stop once P(one side is better) under the votes reaches this.",
+    )
+
+
 class OidcSettings(Settings):
     """An identity provider that says who people are."""
 
@@ -69,6 +86,54 @@ class AnnotateSettings(Settings):
         min_length=1,
         description="What raters read under Guidelines (Markdown). Each vote records which text "
         "was shown.",
+    )
+
+    order: Literal["random", "stratified", "uncertain"] = Field(
+        default="random",
+        description="Which comparisons come first. random: a shuffle that all raters share; "
+        "stratified: every part of the work holds the strata in their shares; uncertain: those "
+        "whose votes so far say least.",
+    )
+    strata: str = Field(
+        default="origin",
+        pattern=r"\A(origin|tag:.+)\z",
+        description="What order stratified goes by: origin, or tag:NAME of the prompt.",
+    )
+    random_slice: float = Field(
+        default=0.2,
+        ge=0.2,
+        le=1,
+        description="With order uncertain or overlap.most: the share of comparisons that come in "
+        "random order with k votes each, for estimates without bias.",
+    )
+    overlap: Overlap = Field(
+        default_factory=Overlap,
+        description="More votes where the first k leave it open.",
+    )
+    lease_minutes: int = Field(
+        default=10,
+        ge=1,
+        le=60,
+        description="How long a pair is kept for a rater who gives no sign of life.",
+    )
+    gold: str | None = Field(
+        default=None,
+        description="A file of pairs with a column choice (a or b: the better one): shown among "
+        "the others, to see how raters do.",
+    )
+    gold_rate: float = Field(
+        default=0.05, ge=0, le=0.5, description="The share of shown pairs that are gold."
+    )
+    repeat_rate: float = Field(
+        default=0.03,
+        ge=0,
+        le=0.5,
+        description="The share of shown pairs that a rater sees a second time, sides swapped.",
+    )
+    fast_ms: int = Field(
+        default=1500,
+        ge=0,
+        description="A vote after less time in view counts as too fast, in milliseconds.",
     )
 
     public_url: str | None = Field(

@@ -44,12 +44,13 @@ class Sender:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
+    def __enter__(self) -> Sender:
         """Begin."""
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
         self._thread.start()
+        return self
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Let what is under way end, and wait for it: ten seconds at the most."""
         self._stopping.set()
         if self._thread is not None:

@@ -124,7 +124,8 @@ def _from_file(path: Path, mapping: dict[str, str]) -> tuple[Workspace, dict[str
     fresh = not workspace.config_path.is_file()
     project = parse_settings(Project, {}) if fresh else read_project(workspace)
     with VoteStore.open(project.annotate.store or workspace.store_path, home=folder) as store:
-        added = store.add(comparisons, k=project.annotate.k)
+        settings = project.annotate
+        added = store.add(comparisons, settings.k, settings.overlap.most)
     if fresh:
         section = "".join(
             f"  {line}\n" if line else "\n"
@@ -142,7 +143,7 @@ def _counts(workspace: Workspace) -> tuple[StoreCounts, AnnotateSettings]:
 
     settings = read_project(workspace).annotate
     with VoteStore.open(settings.store or workspace.store_path, home=workspace.path) as store:
-        store.want(settings.k)
+        store.want(settings.k, settings.overlap.most)
         counts = store.counts()
     if not counts.comparisons:
         raise WorkspaceError(

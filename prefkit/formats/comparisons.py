@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 
@@ -71,6 +71,32 @@ def comparisons_of(
         found.setdefault(comparison.id, comparison)
     counts["n_comparisons"] = len(found)
     return list(found.values()), dict(counts)
+
+
+def read_gold(path: str | Path) -> list[tuple[Comparison, Literal["a", "b"]]]:
+    """Pairs whose better answer is known, each with the slot of that answer.
+
+    Rows as ``read_comparisons`` takes them; a column ``choice`` (a or b) names the better of the
+    two answers, and may be left out where they are called chosen and rejected. Raises DataError
+    for a row that cannot be used: a gold item that is not there would not be missed.
+    """
+    path = Path(path).expanduser()
+    rows = read_rows(path)
+    read = _reader(rows, None)
+    default = "a" if {"chosen", "rejected"} <= set(rows.columns) else None
+    found: dict[str, tuple[Comparison, Literal["a", "b"]]] = {}
+    for index, row in enumerate(rows.values):
+        choice = row.get("choice", default)
+        if choice not in ("a", "b"):
+            raise rows.fault(index, f"choice is {choice!r}; expected a or b")
+        try:
+            sides, tags, models = read(row)
+            comparison = _comparison(sides, tags, models, path.name)
+        except (Unusable, ValueError, KeyError, TypeError) as error:
+            raise rows.fault(index, str(error)) from None
+        better = sides.chosen if choice == "a" else sides.rejected
+        found[comparison.id] = comparison, "a" if comparison.a.messages == better else "b"
+    return list(found.values())
 
 
 _Read = Callable[[Row], tuple[Sides, dict[str, str], tuple[str, str]]]

@@ -20,7 +20,7 @@ from prefkit.store.database import chunks, insert_new
 from prefkit.store.tables import events, hooks, outbox, raters
 
 Kind = Literal[
-    "served", "vote", "undo", "flag", "guidelines", "prefs",
+    "served", "again", "vote", "undo", "flag", "guidelines", "prefs",
     "k", "order", "guidelines_set", "gold", "erased",
 ]  # fmt: skip
 SYSTEM = "system"

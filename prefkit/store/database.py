@@ -257,7 +257,8 @@ def _mendable(error: Exception, name: str) -> PrefkitError | None:
         return EnvironmentFault(
             f"{name}: cannot be opened for writing", hint="check the folder and its permissions"
         )
-    if "connection" in low and isinstance(error, OperationalError):
+    unreached = "connection" in low or "resolve host" in low
+    if unreached and isinstance(error, OperationalError):
         first_line = text.splitlines()[0]
         return StoreError(
             f"{name}: no connection: {first_line}",

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prefkit.core.records import Comparison, Vote
-from prefkit.store import ledger
+from prefkit.store import rows as records
 from prefkit.store.database import Database
 from prefkit.store.tables import comparisons, standing, votes
 
@@ -22,7 +22,7 @@ def comparisons_after(database: Database, seq: int, most: int) -> list[tuple[int
     )
     with database.reading() as connection:
         rows = connection.execute(query).mappings()
-        return [(row["seq"], ledger.comparison_of(row)) for row in rows]
+        return [(row["seq"], records.comparison_of(row)) for row in rows]
 
 
 def votes_after(database: Database, seq: int, most: int) -> list[tuple[int, Vote, bool]]:
@@ -30,11 +30,11 @@ def votes_after(database: Database, seq: int, most: int) -> list[tuple[int, Vote
 
     A vote that stands is its rater's last word on the task.
     """
-    query: Any = ledger.votes_with_words().where(votes.c.seq > seq).order_by(votes.c.seq)
+    query: Any = records.votes_with_words().where(votes.c.seq > seq).order_by(votes.c.seq)
     with database.reading() as connection:
         rows = connection.execute(query.limit(most)).mappings().all()
         ids = [row["id"] for row in rows]
         stands = set(
             connection.scalars(sa.select(standing.c.vote_id).where(standing.c.vote_id.in_(ids)))
         )
-    return [(row["seq"], ledger.vote_of(row), row["id"] in stands) for row in rows]
+    return [(row["seq"], records.vote_of(row), row["id"] in stands) for row in rows]

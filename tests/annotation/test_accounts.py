@@ -10,7 +10,7 @@ import pytest
 from app_cases import BASE, OWN, PASSWORD, team_of
 from store_cases import pairs
 
-from prefkit.annotation.guard import client_address
+from prefkit.annotation.guard import client_address, place_of
 from prefkit.annotation.passwords import hash_password, verify_password
 from prefkit.core.errors import DataError
 from prefkit.store import VoteStore
@@ -172,6 +172,14 @@ def test_a_forwarded_address_is_believed_from_a_proxy_only():
     assert of("10.0.0.1", "not an address", ("10.0.0.0/8",)) == "not an address"
 
 
+def test_failures_of_one_ipv6_network_are_those_of_one_place():
+    assert place_of("2001:db8:1:2:3::4") == place_of("2001:db8:1:2:ffff::1") == "2001:db8:1:2::/64"
+    assert place_of("2001:db8:1:3::4") != place_of("2001:db8:1:2::4")
+    assert place_of("fe80::1%eth0") == "fe80::/64"
+    assert place_of("::ffff:192.0.2.1") == place_of("192.0.2.1") == "192.0.2.1"
+    assert place_of("testclient") == "testclient"
+
+
 def test_a_form_of_another_site_logs_nobody_in(team):
     team.add("kim")
     with team.client() as client:
@@ -242,10 +250,11 @@ def test_without_a_session_a_page_leads_to_the_log_in_and_the_api_says_401(team)
 
 
 def test_each_person_votes_as_themselves(team):
+    team.store.want(2)
     people = [team.add(name) for name in ("kim", "rae")]
     for person in people:
         with team.client(person) as client:
-            task = client.get("/api/v1/next").json()["pair"]["task_id"]
-            sent = {"id": f"00000000-0000-4000-8000-{person.id[1:13]}", "task_id": task, "key": "1"}
+            token = client.get("/api/v1/next").json()["pairs"][0]["token"]
+            sent = {"id": f"00000000-0000-4000-8000-{person.id[1:13]}", "token": token, "key": "1"}
             assert client.post("/api/v1/votes", json=sent).status_code == 200
     assert {v.rater for v in team.store.votes()} == {person.id for person in people}

@@ -258,13 +258,12 @@ def test_the_thread_of_the_app_sends_by_itself(client, team):
     sender = Sender(Outbox(team.store.database), private=True)
     with receiving([]) as (address, got):
         client.add_hook(address, ["vote"])
-        sender.start()
-        team.store.vote(vote(team.store.comparisons()[0]))
-        for _ in range(100):
-            if got:
-                break
-            threading.Event().wait(0.1)
-        sender.stop()
+        with sender:
+            team.store.vote(vote(team.store.comparisons()[0]))
+            for _ in range(100):
+                if got:
+                    break
+                threading.Event().wait(0.1)
     assert len(got) == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 from app_cases import BASE, OWN, team_of
 from fastapi.testclient import TestClient
 from starlette.routing import Mount, Route
-from store_cases import pairs, vote
+from store_cases import pairs
 
 from prefkit.annotation import routes
 from prefkit.annotation.app import build_app
@@ -52,7 +52,7 @@ PEOPLE = {
 def team(tmp_path_factory):
     home = tmp_path_factory.mktemp("team")
     with VoteStore.open(home / "votes.db") as store:
-        store.add(pairs(3))
+        store.add(pairs(3), k=100)  # enough for everybody who asks for one
         yield team_of(store, home)
 
 
@@ -193,32 +193,49 @@ def test_the_page_is_drawn_for_a_rater_and_an_upload_is_refused(browser, team):
         assert browser.post(path, headers=headers, **upload).status_code == 403
 
 
+def token_for(browser, headers):
+    return ask(browser, "GET", "/api/v1/next", headers).json()["pairs"][0]["token"]
+
+
+def cast(browser, headers, **body):
+    return browser.post("/api/v1/votes", json={"key": "1", **body}, headers=headers)
+
+
 def test_a_rater_never_gets_a_byte_of_anothers_votes(team, app, browser):
     kim, rae, lead = team.add("kim 2"), team.add("rae 2"), team.add("lead 2", "lead")
-    headers = team.headers(team.session(kim))
-    comparison = team.store.comparisons()[0]
-    given = vote(comparison, rae.id, "b", rationale=SECRET, edit=SECRET[::-1])
-    team.store.vote(given)
-    secrets = (given.id, rae.id, "rae 2", SECRET, SECRET[::-1])
+    headers, of_rae = (team.headers(team.session(who)) for who in (kim, rae))
+    given = str(uuid.uuid4())
+    words = {"rationale": SECRET, "edit": SECRET[::-1]}
+    saved = cast(browser, of_rae, id=given, token=token_for(browser, of_rae), **words)
+    assert saved.status_code == 200, saved.text
+    own, other = token_for(browser, headers), token_for(browser, of_rae)
+    secrets = (given, other, rae.id, "rae 2", SECRET, SECRET[::-1])
     for method, path in routes.check(app):
         if method == "GET":
             reply = ask(browser, method, filled(path), headers)
             assert not [text for text in secrets if text in reply.text], path
     # What a rater does with another's ids changes nothing and tells nothing.
-    taken = {"id": given.id, "task_id": comparison.id, "key": "1"}
-    for path, body in (("votes", taken), ("undo", {"id": given.id})):
-        reply = browser.post(f"/api/v1/{path}", json=body, headers=headers)
-        assert reply.status_code in (404, 409), reply.text
-        assert SECRET not in reply.text
+    fresh = str(uuid.uuid4())
+    tried = [
+        (cast(browser, headers, id=given, token=own), 409),
+        (cast(browser, headers, id=fresh, token=other), 404),
+        (cast(browser, headers, id=fresh, token=own, replaces=given), 409),
+        (browser.post("/api/v1/undo", json={"id": given}, headers=headers), 409),
+        (ask(browser, "GET", f"/api/v1/history/{given}", headers), 404),
+    ]
+    for reply, status in tried:
+        assert reply.status_code == status, reply.text
+        assert not [text for text in secrets[2:] if text in reply.text]
     reply = browser.post("/api/v1/undo", json={"id": str(uuid.uuid4())}, headers=headers)
     assert reply.json()["undone"] is False
-    all_votes = ask(browser, "GET", "/api/v1/votes", team.headers(team.session(lead))).json()
-    assert [(v["id"], v["rationale"]) for v in all_votes["rows"]] == [(given.id, SECRET)]
+    assert ask(browser, "GET", f"/api/v1/history/{given}", of_rae).status_code == 200
+    found = ask(browser, "GET", "/api/v1/votes", team.headers(team.session(lead))).json()["rows"]
+    assert [(v["id"], v["rationale"], v["stands"]) for v in found] == [(given, SECRET, True)]
 
 
 def test_a_route_without_an_entry_stops_the_app_from_starting(team):
     app = build_app(team.parts)
-    app.add_api_route("/api/v1/everything", dict, methods=["GET"])
+    app.add_api_route("/api/v1/everything", test_the_lists_of_who_may_do_what_are_these)
     with pytest.raises(AssertionError, match="everything"):
         routes.check(app)
 

@@ -10,6 +10,7 @@ import stat
 import pytest
 import sqlalchemy as sa
 import tampering
+from lease_cases import take
 from sqlalchemy.exc import DBAPIError
 from store_cases import pairs, vote
 
@@ -25,7 +26,7 @@ def voted(store, place):
     given = pairs(4)
     store.add(given, k=2)
     for rater in ("kim", "lee"):
-        store.serve(given[0].id, rater, "b")
+        take(store, rater)
         store.add_votes([vote(given[0], rater), vote(given[1], rater, "tie", rationale="so ✓")])
         store.vote(vote(given[0], rater, "b", strength=2, p_a=0.1, aspects={"style": "a"}))
         store.undo(rater, f"undo-{rater}")

@@ -95,11 +95,15 @@ function showProgress(progress) {
 
 function show(state) {
   showProgress(state.progress);
-  pair = state.pair;
+  pair = state.pairs[0] || null;
   if (!pair) {
     root.dataset.task = "";
     setState("done");
     find("#pk-h-done").focus({ preventScroll: true });
+    // Others hold what is left: some of it may come back.
+    if (state.retry_s !== null) {
+      setTimeout(() => { if (!pair && !sending) load(); }, 1000 * state.retry_s);
+    }
     return;
   }
   fill(slot("prompt"), pair.prompt, pair.prompt.length > 1 || pair.prompt[0].role !== "user");
@@ -140,7 +144,7 @@ async function exchange(path, body, said) {
 
 function choose(key) {
   if (!pair || sending || root.dataset.state !== "ready" || performance.now() < readySince) return;
-  const body = { id: crypto.randomUUID(), task_id: pair.task_id, key: key, active_ms: viewedMs() };
+  const body = { id: crypto.randomUUID(), token: pair.token, key: key, active_ms: viewedMs() };
   exchange("votes", body, () => "Saved: " + WORDS[key]);
 }
 

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from prefkit.store.database import chunks, insert_new
-from prefkit.store.tables import events, hooks, outbox, raters
+from prefkit.store.database import Quick, chunks, insert_new
+from prefkit.store.tables import events, outbox, raters
 
 Kind = Literal[
     "served", "again", "vote", "undo", "flag", "guidelines", "prefs",
@@ -32,14 +32,19 @@ _MICROSECOND = timedelta(microseconds=1)
 _NEXT = sa.text(
     "SELECT nextval(pg_get_serial_sequence('events', 'seq')) FROM generate_series(1, :n)"
 )
-_LAST = sa.select(sa.func.max(events.c.seq))
+_LAST = Quick("SELECT max(seq) FROM events")
+_FIELDS = ("seq", "id", "rater", "n", "kind", "task_id", "at", "payload", "prev", "hash")
+_INSERT_ONE = Quick(
+    f"INSERT INTO events ({', '.join(_FIELDS)}) VALUES ({', '.join(f':{f}' for f in _FIELDS)})"
+)
 _INSERT = sa.insert(events)
 _NAMES: sa.BindParameter[Any] = sa.bindparam("names", expanding=True)
 _LOCK = (
     sa.select(raters).where(raters.c.rater.in_(_NAMES)).order_by(raters.c.rater).with_for_update()
 )
-_HOOKS = sa.select(hooks.c.id, hooks.c.kinds).where(hooks.c.active)
+_HOOKS = Quick("SELECT id, kinds FROM hooks WHERE active")
 _POST = sa.insert(outbox)
+_LOCK_ONE = sa.select(raters).where(raters.c.rater == sa.bindparam("name")).with_for_update()
 _SAVE = sa.update(raters).where(raters.c.rater == sa.bindparam("of"))
 
 
@@ -97,9 +102,6 @@ class RaterRow:
         self.n_votes += event.kind == "vote"
 
 
-_FIELDS = tuple(Event.__dataclass_fields__)
-
-
 def micros(at: datetime) -> int:
     """Microseconds from 1970 to ``at``, exactly."""
     return (at - _EPOCH) // _MICROSECOND
@@ -145,6 +147,10 @@ def lock_raters(connection: sa.Connection, names: Iterable[str]) -> dict[str, Ra
 
 
 def _locked(connection: sa.Connection, names: list[str]) -> dict[str, RaterRow]:
+    if len(names) == 1:  # as every vote has it: an IN is compiled anew at each run
+        found = connection.execute(_LOCK_ONE, {"name": names[0]})
+    else:
+        found = connection.execute(_LOCK, {"names": names})
     return {
         row.rater: RaterRow(
             row.rater,
@@ -156,7 +162,7 @@ def _locked(connection: sa.Connection, names: list[str]) -> dict[str, RaterRow]:
             {0: (row.at0_p, row.at0_id), 1: (row.at1_p, row.at1_id), 2: (row.at2_p, row.at2_id)},
             row.looked_at,
         )
-        for row in connection.execute(_LOCK, {"names": names})
+        for row in found
     }
 
 
@@ -174,8 +180,11 @@ def append(
         linked = link(row, seq, event)
         row.take(linked)
         written.append(linked)
-    if written:
+    if len(written) == 1:
+        _INSERT_ONE(connection, **event_row(written[0]))
+    elif written:
         connection.execute(_INSERT, [event_row(event) for event in written])
+    if written:
         _announce(connection, written)
     return written
 
@@ -186,7 +195,7 @@ def _announce(connection: sa.Connection, written: Sequence[Event]) -> None:
     A hook's ``kinds`` are kinds of events with commas between. A body has no rationale, edit or
     note in it, only their digests: what was sent cannot be erased.
     """
-    hooked = connection.execute(_HOOKS).all()
+    hooked = _HOOKS(connection).all()
     rows = [
         {
             "event_seq": event.seq,
@@ -244,7 +253,7 @@ def _take(connection: sa.Connection, n: int) -> list[int]:
     if n == 0:
         return []
     if connection.dialect.name == "sqlite":  # its writer is alone, and events are never deleted
-        last = connection.scalar(_LAST) or 0
+        last = _LAST(connection).scalar() or 0
         return list(range(last + 1, last + 1 + n))
     return sorted(connection.scalars(_NEXT, {"n": n}))
 

@@ -21,7 +21,7 @@ from prefkit.core.errors import StoreError
 from prefkit.core.records import Task, Vote
 from prefkit.store import chain, guidance, ledger
 from prefkit.store.chain import NewEvent, RaterRow
-from prefkit.store.database import Database
+from prefkit.store.database import Database, Quick
 from prefkit.store.leasing import Hand, Leased, LeasePlan, Slot, fill, hold, take_place
 from prefkit.store.reaping import AT_ONCE, reap
 from prefkit.store.rows import newest, vote_by_id
@@ -118,23 +118,18 @@ _CLOCK = sa.text(
 _BY: sa.BindParameter[Any] = sa.bindparam("by")
 _ON: sa.BindParameter[Any] = sa.bindparam("on_task")
 _ID: sa.BindParameter[Any] = sa.bindparam("of_id")
-_KNOWN = sa.select(events.c.rater, events.c.task_id, events.c.kind).where(events.c.id == _ID)
-_OF_LEASE = (
-    sa.select(leases.c.shown_first, leases.c.lane, tasks)
-    .join(tasks, tasks.c.id == leases.c.task_id)
-    .where(leases.c.token == _ID, leases.c.rater == _BY)
+_KNOWN = Quick("SELECT rater, task_id, kind FROM events WHERE id = :id")
+_OF_LEASE = Quick(
+    "SELECT l.shown_first, l.lane, t.id, t.comparison_id, t.kind, t.k FROM leases l "
+    "JOIN tasks t ON t.id = l.task_id WHERE l.token = :token AND l.rater = :rater"
 )
 _OF_EVENT = (
     sa.select(events.c.payload, tasks)
     .join(tasks, tasks.c.id == events.c.task_id)
     .where(events.c.id == _ID, events.c.rater == _BY, events.c.kind.in_(("served", "again")))
 )
-_STANDS = sa.select(standing.c.vote_id, standing.c.choice).where(
-    standing.c.task_id == _ON, standing.c.rater == _BY
-)
-_END = (
-    sa.delete(leases).where(leases.c.task_id == _ON, leases.c.rater == _BY).returning(leases.c.live)
-)
+_STANDS = Quick("SELECT vote_id, choice FROM standing WHERE task_id = :task_id AND rater = :rater")
+_END = Quick("DELETE FROM leases WHERE task_id = :task_id AND rater = :rater RETURNING live")
 _OTHERS_HOLD = (
     sa.select(sa.literal(1))
     .select_from(leases.join(tasks, tasks.c.id == leases.c.task_id))
@@ -196,18 +191,18 @@ class Leases:
 
         def work(connection: sa.Connection, row: RaterRow, now: datetime) -> Outcome:
             seen = _seen(connection, rater, ballot.token)
-            key = {"on_task": seen.task.id, "by": rater}
+            key = {"task_id": seen.task.id, "rater": rater}
             known = _known(connection, ballot.id, rater, "vote", seen.task.id)
             if known is not None:
                 return self._outcome(connection, row, plan, now, Done(known))
-            before = connection.execute(_STANDS, key).first()
+            before: Any = _STANDS(connection, **key).first()
             standing_id, choice = (None, None) if before is None else before
             if standing_id != ballot.replaces:
                 raise Spent(
                     f"task {seen.task.id} has a vote of this rater",
                     hint="say which vote is replaced, or go on with the next pair",
                 )
-            ended = connection.execute(_END, key).scalar()
+            ended = _END(connection, **key).scalar()
             (vote,) = ledger.enter(
                 connection,
                 {rater: row},
@@ -252,7 +247,7 @@ class Leases:
         otherwise an undo would serve the task once too often.
         """
         had_place = last.choice in ledger.COUNTED and not last.late
-        held = connection.execute(_END, {"on_task": last.task_id, "by": row.rater}).scalar()
+        held = _END(connection, task_id=last.task_id, rater=row.rater).scalar()
         (vote,) = ledger.enter(
             connection,
             {row.rater: row},
@@ -382,11 +377,10 @@ def _state(connection: sa.Connection, row: RaterRow, hand: Hand) -> State:
 
 def _seen(connection: sa.Connection, rater: str, token: str) -> Seen:
     """What the rater was shown under ``token``, whatever became of the lease."""
-    values = {"of_id": token, "by": rater}
-    row: Any = connection.execute(_OF_LEASE, values).first()
+    row: Any = _OF_LEASE(connection, token=token, rater=rater).first()
     if row is not None:
         return Seen(_task_of(row), row.shown_first, row.lane)
-    row = connection.execute(_OF_EVENT, values).first()
+    row = connection.execute(_OF_EVENT, {"of_id": token, "by": rater}).first()
     if row is None:
         raise NotServed("this pair was never shown to this rater")
     payload = json.loads(row.payload)
@@ -405,7 +399,7 @@ def _taken(
     task_id: str | None,
 ) -> bool:
     """Whether the same request was done before; IdTaken where the id is that of another."""
-    known = connection.execute(_KNOWN, {"of_id": event_id}).first()
+    known = _KNOWN(connection, id=event_id).first()
     if known is None:
         return False
     same_task = task_id is None or known.task_id == task_id

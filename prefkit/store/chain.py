@@ -35,7 +35,8 @@ _NEXT = sa.text(
 _LAST = Quick("SELECT max(seq) FROM events")
 _FIELDS = ("seq", "id", "rater", "n", "kind", "task_id", "at", "payload", "prev", "hash")
 _INSERT_ONE = Quick(
-    f"INSERT INTO events ({', '.join(_FIELDS)}) VALUES ({', '.join(f':{f}' for f in _FIELDS)})"
+    f"INSERT INTO events ({', '.join(_FIELDS[1:])}) "
+    f"VALUES ({', '.join(f':{name}' for name in _FIELDS[1:])}) RETURNING seq"
 )
 _INSERT = sa.insert(events)
 _NAMES: sa.BindParameter[Any] = sa.bindparam("names", expanding=True)
@@ -175,18 +176,27 @@ def append(
     call ``save`` when all is done.
     """
     written: list[Event] = []
-    for seq, event in zip(_take(connection, len(new)), new, strict=True):
-        row = rows[event.rater]
-        linked = link(row, seq, event)
-        row.take(linked)
-        written.append(linked)
-    if len(written) == 1:
-        _INSERT_ONE(connection, **event_row(written[0]))
-    elif written:
-        connection.execute(_INSERT, [event_row(event) for event in written])
+    if len(new) == 1:
+        written.append(_append_one(connection, rows[new[0].rater], new[0]))
+    else:
+        for seq, event in zip(_take(connection, len(new)), new, strict=True):
+            row = rows[event.rater]
+            linked = link(row, seq, event)
+            row.take(linked)
+            written.append(linked)
+        if written:
+            connection.execute(_INSERT, [event_row(event) for event in written])
     if written:
         _announce(connection, written)
     return written
+
+
+def _append_one(connection: sa.Connection, row: RaterRow, new: NewEvent) -> Event:
+    """One event, as a vote or a lease has it; the database gives its number (it is not hashed)."""
+    linked = link(row, 0, new)
+    linked = replace(linked, seq=_INSERT_ONE(connection, **event_row(linked)).scalar_one())
+    row.take(linked)
+    return linked
 
 
 def _announce(connection: sa.Connection, written: Sequence[Event]) -> None:

@@ -8,7 +8,6 @@ the k it is kept and marked late.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -24,33 +23,17 @@ from prefkit.store.chain import NewEvent, RaterRow
 from prefkit.store.database import Database, Quick
 from prefkit.store.leasing import Hand, Leased, LeasePlan, Slot, fill, hold, take_place
 from prefkit.store.reaping import AT_ONCE, reap
-from prefkit.store.rows import newest, vote_by_id
-from prefkit.store.tables import events, flags, leases, standing, tasks, texts
+from prefkit.store.rows import newest, text_digest, text_row
+from prefkit.store.shown import NotServed, Seen, is_known, known_vote, seen_under
+from prefkit.store.tables import flags, leases, standing, tasks, texts
 
 State = Literal["ready", "waiting", "done"]
 Clock = Callable[[sa.Connection], datetime]
 T = TypeVar("T")
 
 
-class NotServed(StoreError):
-    """A task that this rater was never shown."""
-
-
-class IdTaken(StoreError):
-    """An id that something else has."""
-
-
 class Spent(StoreError):
     """A vote on a task that this rater has voted on, which does not say what it replaces."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A task as its rater sees it. shown_first: the slot on the left."""
-
-    task: Task
-    shown_first: Slot
-    lane: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +100,6 @@ _CLOCK = sa.text(
 )
 _BY: sa.BindParameter[Any] = sa.bindparam("by")
 _ON: sa.BindParameter[Any] = sa.bindparam("on_task")
-_ID: sa.BindParameter[Any] = sa.bindparam("of_id")
-_KNOWN = Quick("SELECT rater, task_id, kind FROM events WHERE id = :id")
-_OF_LEASE = Quick(
-    "SELECT l.shown_first, l.lane, t.id, t.comparison_id, t.kind, t.k FROM leases l "
-    "JOIN tasks t ON t.id = l.task_id WHERE l.token = :token AND l.rater = :rater"
-)
-_OF_EVENT = (
-    sa.select(events.c.payload, tasks)
-    .join(tasks, tasks.c.id == events.c.task_id)
-    .where(events.c.id == _ID, events.c.rater == _BY, events.c.kind.in_(("served", "again")))
-)
 _STANDS = Quick("SELECT vote_id, choice FROM standing WHERE task_id = :task_id AND rater = :rater")
 _END = Quick("DELETE FROM leases WHERE task_id = :task_id AND rater = :rater RETURNING live")
 _OTHERS_HOLD = (
@@ -190,9 +162,9 @@ class Leases:
         """
 
         def work(connection: sa.Connection, row: RaterRow, now: datetime) -> Outcome:
-            seen = _seen(connection, rater, ballot.token)
+            seen = seen_under(connection, rater, ballot.token)
             key = {"task_id": seen.task.id, "rater": rater}
-            known = _known(connection, ballot.id, rater, "vote", seen.task.id)
+            known = known_vote(connection, ballot.id, rater, "vote", seen.task.id)
             if known is not None:
                 return self._outcome(connection, row, plan, now, Done(known))
             before: Any = _STANDS(connection, **key).first()
@@ -223,7 +195,7 @@ class Leases:
         """
 
         def work(connection: sa.Connection, row: RaterRow, now: datetime) -> Outcome:
-            known = _known(connection, undo_id, rater, "undo", None)
+            known = known_vote(connection, undo_id, rater, "undo", None)
             last = newest(connection, rater) if known is None else None
             if last is None:
                 return self._outcome(connection, row, plan, now, Done(known))
@@ -280,12 +252,12 @@ class Leases:
             key = {"on_task": task_id, "by": rater}
             if connection.execute(_WAS_SERVED, key).first() is None:
                 raise NotServed(f"task {task_id} was never shown to this rater")
-            if _taken(connection, event_id, rater, "flag", task_id):
+            if is_known(connection, event_id, rater, "flag", task_id):
                 return
             payload: dict[str, Any] = {"on": on}
             if note is not None and on:
-                words = ledger.text_row(event_id, "note", rater, note)
-                payload["note"] = ledger.text_digest(words["salt"], words["text"])
+                words = text_row(event_id, "note", rater, note)
+                payload["note"] = text_digest(words["salt"], words["text"])
                 connection.execute(sa.insert(texts), words)
             event = NewEvent(event_id, rater, "flag", task_id, now, payload)
             chain.append(connection, {rater: row}, [event])
@@ -309,7 +281,7 @@ class Leases:
     def seen(self, rater: str, token: str) -> Seen:
         """What the rater was shown under ``token``; raises NotServed."""
         with self._db.reading() as connection:
-            return _seen(connection, rater, token)
+            return seen_under(connection, rater, token)
 
     def token_of(self, rater: str, task_id: str) -> str:
         """The first token under which the rater was shown a task; raises NotServed."""
@@ -373,45 +345,3 @@ def _state(connection: sa.Connection, row: RaterRow, hand: Hand) -> State:
         row.looked_at = None
         return "waiting"
     return "done"
-
-
-def _seen(connection: sa.Connection, rater: str, token: str) -> Seen:
-    """What the rater was shown under ``token``, whatever became of the lease."""
-    row: Any = _OF_LEASE(connection, token=token, rater=rater).first()
-    if row is not None:
-        return Seen(_task_of(row), row.shown_first, row.lane)
-    row = connection.execute(_OF_EVENT, {"of_id": token, "by": rater}).first()
-    if row is None:
-        raise NotServed("this pair was never shown to this rater")
-    payload = json.loads(row.payload)
-    return Seen(_task_of(row), payload["side"], payload["lane"])
-
-
-def _task_of(row: Any) -> Task:
-    return Task(row.id, row.comparison_id, row.kind, row.k)
-
-
-def _taken(
-    connection: sa.Connection,
-    event_id: str,
-    rater: str,
-    kind: str,
-    task_id: str | None,
-) -> bool:
-    """Whether the same request was done before; IdTaken where the id is that of another."""
-    known = _KNOWN(connection, id=event_id).first()
-    if known is None:
-        return False
-    same_task = task_id is None or known.task_id == task_id
-    if known.rater != rater or known.kind != kind or not same_task:
-        raise IdTaken(f"the id {event_id} is that of something else")
-    return True
-
-
-def _known(
-    connection: sa.Connection, event_id: str, rater: str, kind: str, task_id: str | None
-) -> Vote | None:
-    """The vote that was written with this id; IdTaken where the id is that of something else."""
-    if not _taken(connection, event_id, rater, kind, task_id):
-        return None
-    return vote_by_id(connection, event_id)

@@ -15,7 +15,6 @@ followed from it and judges nothing anew. The words of a vote (rationale, edit) 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,7 +29,7 @@ from prefkit.core.records import Vote
 from prefkit.store import chain
 from prefkit.store.chain import Event, NewEvent, RaterRow
 from prefkit.store.database import Quick, chunks
-from prefkit.store.rows import WORDS, vote_row
+from prefkit.store.rows import WORDS, text_digest, text_row, vote_row
 from prefkit.store.tables import events, standing, storable, tasks, texts, votes
 
 COUNTED = ("a", "b", "tie", "both_bad", "invalid")
@@ -347,23 +346,6 @@ def _sealed(vote: Vote, more: Mapping[str, Any]) -> tuple[NewEvent, list[dict[st
             rows.append(row)
     kind = "undo" if vote.choice == "withdrawn" else "vote"
     return NewEvent(vote.id, vote.rater, kind, vote.task_id, vote.at, payload), rows
-
-
-def text_row(event_id: str, name: str, rater: str, text: str) -> dict[str, Any]:
-    """The row of ``texts`` for what ``rater`` wrote in the field ``name`` of an event."""
-    salt = os.urandom(16).hex()
-    return {
-        "vote_id": event_id,
-        "field": name,
-        "rater": rater,
-        "salt": salt,
-        "text": storable(text),
-    }
-
-
-def text_digest(salt: str, text: str) -> str:
-    """What an event says of a text: BLAKE2b-256 of the salt's bytes and the UTF-8 text."""
-    return chain.digest(bytes.fromhex(salt) + text.encode("utf-8"))
 
 
 def _write_book(connection: sa.Connection, book: _Book, changed: set[Key]) -> None:

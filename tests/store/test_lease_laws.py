@@ -100,7 +100,8 @@ class LeaseMachine(RuleBasedStateMachine):
         own = str(uuid.uuid4())
         outcome = self.heed(rater, self.desk.vote(rater, token, choice, vote_id=own))
         free = task.k - task.n_done - task.n_leased
-        late = choice in COUNTED and not live and free < 1
+        # Whoever holds a place is late only where k was lowered below what is done.
+        late = choice in COUNTED and free + live < 1
         assert (outcome.vote.id, outcome.vote.late, outcome.done.fresh) == (own, late, True)
         assert outcome.vote.shown_first == self.sides[rater, task_id]
         self.told[own] = outcome.vote

@@ -1,7 +1,8 @@
 """Packs side by side on a CPU, each in a thread of its own with its share of the cores.
 
-Kernels over a few hundred tokens are too short for several cores to share them: of 8 pairs of
-SmolLM2 two cores made 5.2 s together, and one of them alone 7.2 s (2026-11-21, docs/log.md).
+Kernels over a few hundred tokens are too short for several cores to share them: a step of 8 pairs
+of SmolLM2 in fp32 took two cores 6.3 s pack after pack, and 4.7 s with a pack each (2026-11-21,
+docs/log.md).
 """
 
 from __future__ import annotations

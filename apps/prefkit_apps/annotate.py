@@ -1,6 +1,6 @@
 """The labelling app: Gradio for the shell, prefkit's own routes for every vote.
 
-The pair view is one ``gr.HTML`` component; its script talks to /api/v1 (annotation/api.py).
+The pair view is one ``gr.HTML`` component; its script talks to /api/v1 (annotation/rater_api.py).
 Nothing is fetched from another machine, and nothing is sent to one.
 """
 

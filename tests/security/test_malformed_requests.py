@@ -17,7 +17,7 @@ from prefkit_apps.annotate import build_page
 N = 1000
 JUNK = ["\0", "\ud800", "\U0001f600", "%", "%00", "%zz", "..", "/", "\\", "'", '"', "<", "\u202e",
         "{", "}", "[", "null", "-1", "1e999", "NaN", "9" * 40, "a" * 3000, " "]  # fmt: skip
-FIELDS = ["id", "task_id", "key", "rows", "url", "kinds", "origin", "active_ms"]
+FIELDS = ["id", "task_id", "key", "rows", "url", "kinds", "origin", "active_ms", "scopes", "days"]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])

@@ -184,7 +184,7 @@ def build_page(parts: Parts, command: str) -> FastAPI:
 
     return gr.mount_gradio_app(
         build_app(parts),
-        _page(command),
+        _page(command, accounts=parts.sessions.local is None),
         path="/",
         server_name="127.0.0.1",
         server_port=parts.port,
@@ -203,7 +203,7 @@ def build_page(parts: Parts, command: str) -> FastAPI:
     )
 
 
-def _page(command: str) -> gradio.Blocks:
+def _page(command: str, *, accounts: bool) -> gradio.Blocks:
     import gradio as gr
 
     with gr.Blocks(title="prefkit: label pairs", analytics_enabled=False, fill_width=True) as page:
@@ -213,6 +213,7 @@ def _page(command: str) -> gradio.Blocks:
             apply_default_css=False,
             padding=False,
             next_command=command,
+            accounts=accounts,
         )
     return page
 

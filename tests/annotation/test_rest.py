@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import socket
 import threading
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,6 +14,7 @@ import pytest
 from app_cases import OWN, serving, team_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ports import free_port
 from store_cases import pairs, vote
 
 from prefkit.aggregation import aggregate
@@ -30,9 +30,7 @@ from prefkit.store.outbox import MOST_TRIES, Delivery, Outbox
 
 @pytest.fixture
 def team(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with VoteStore.open(tmp_path / "votes.db") as store:
         opened = team_of(store, tmp_path, port)
         opened.add("lead", "lead")

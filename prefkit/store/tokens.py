@@ -113,7 +113,7 @@ class Tokens:
         return self._db.write(lambda connection: connection.execute(ended).rowcount) == 1
 
 
-def _facts_of(row: Mapping[str, Any]) -> TokenFacts:
+def _facts_of(row: Mapping[Any, Any]) -> TokenFacts:
     return TokenFacts(
         id=row["id"],
         user_id=row["user_id"],

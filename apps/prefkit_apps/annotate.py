@@ -1,33 +1,55 @@
 """The labelling app: Gradio for the shell, prefkit's own routes for every vote.
 
-The pair view is one ``gr.HTML`` component; its script talks to /api/v1 (annotation/api.py).
+The pair view is one ``gr.HTML`` component; its script talks to /api/v1 (annotation/rater_api.py).
 Nothing is fetched from another machine, and nothing is sent to one.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
 import webbrowser
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from prefkit.annotation.session import Session
 from prefkit.annotation.settings import AnnotateSettings
-from prefkit.core.errors import EnvironmentFault, require
+from prefkit.annotation.upkeep import Upkeep, jobs, prepare
+from prefkit.core.errors import ConfigError, EnvironmentFault, require
 from prefkit.rounds.project import read_project
 from prefkit.store import VoteStore
+from prefkit.store.accounts import Accounts
+from prefkit.store.heads import find_or_make_key
+from prefkit.store.outbox import Outbox
+from prefkit.store.tokens import Tokens
 from prefkit.workspace import Workspace
 
 if TYPE_CHECKING:
     import gradio
     from fastapi import FastAPI
 
+    from prefkit.annotation.app import Parts
+    from prefkit.annotation.auth import Who
+
 LOOPBACK = ("127.0.0.1", "localhost")
+ANY_ADDRESS = ("0.0.0.0", "::", "")
+DEFAULT_RATER = "annotator"
+MOST_CONNECTIONS = 1000  # at once; 503 beyond
+IDLE_SECONDS = 15
 _SECONDS_TO_STOP = 1  # Gradio keeps a stream open for each tab: do not wait for it
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Where the app answers. local: who labels there without a log-in, None with accounts."""
+
+    url: str
+    local: str | None
 
 
 def serve(
@@ -36,28 +58,110 @@ def serve(
     port: int | None = None,
     *,
     open_browser: bool = True,
-    rater: str = "annotator",
-    on_ready: Callable[[str], None] = lambda url: None,
+    rater: str | None = None,
+    on_ready: Callable[[Ready], None] = lambda ready: None,
 ) -> None:
     """Serve the labelling app of ``workspace`` until Ctrl-C or SIGTERM.
 
-    port: None for the one in prefkit.yaml, 0 for any free one. on_ready gets the address once
-    the app answers. Raises EnvironmentFault: the port is in use, or host is another than this
-    machine's own (there are no accounts in this version). A missing extra raises MissingExtra.
+    port: None for the one in prefkit.yaml, 0 for any free one. rater: who labels where there are
+    no accounts. on_ready is called once the app answers. Raises EnvironmentFault: the port is in
+    use, or host is another than this machine's own and there are no accounts. ConfigError: a rater
+    although there are accounts. A missing extra raises MissingExtra.
     """
-    if host not in LOOPBACK:
-        raise EnvironmentFault(
-            f"--host {host}: the app has no accounts yet and is served on 127.0.0.1 only",
-            hint="leave --host out; from another machine use ssh -L 7860:127.0.0.1:7860 HOST",
-        )
+    for package in ("fastapi", "uvicorn", "argon2"):
+        require(package, "app")
+    from prefkit.annotation.auth import Who
+    from prefkit.annotation.webhooks import Sender
+
     settings = read_project(workspace).annotate
-    listener = _listen(settings.port if port is None else port)
-    address = settings.store or workspace.store_path
-    with listener, VoteStore.open(address, home=workspace.path) as store:
-        bound: int = listener.getsockname()[1]
-        rater_id = store.rater_id(rater)
-        app = build_app(store, settings, rater_id, bound, next_command(workspace))
-        _run(app, listener, lambda: _announce(bound, on_ready, open_browser))
+    with VoteStore.open(settings.store or workspace.store_path, home=workspace.path) as store:
+        accounts = Accounts(store.database)
+        with_accounts = settings.oidc is not None or accounts.configured()
+        _check_reach(host, settings, with_accounts=with_accounts)
+        local = None
+        if not with_accounts:
+            name = rater or DEFAULT_RATER
+            local = Who(store.rater_id(name), name, "lead", "local")
+        elif rater is not None:
+            raise ConfigError(
+                f"--rater {rater}: this workspace has accounts, and people log in",
+                hint="leave --rater out",
+            )
+        with _listen(host, settings.port if port is None else port) as listener:
+            bound: int = listener.getsockname()[1]
+            prepare(store, settings)
+            parts = _parts(workspace, store, settings, host, bound, local)
+            app = build_page(parts, next_command(workspace))
+            url = settings.public_url or f"http://{_shown(host)}:{bound}/"
+            ready = Ready(url, None if local is None else local.name)
+            sender = Sender(Outbox(store.database), private=settings.webhooks_private)
+            with sender, Upkeep(jobs(store, parts.session.leases, settings)):
+                _run(app, listener, lambda: _announce(ready, on_ready, open_browser))
+
+
+def _check_reach(host: str, settings: AnnotateSettings, *, with_accounts: bool) -> None:
+    """Refuse to be reached from elsewhere before it is known who may come in."""
+    if host in LOOPBACK:
+        return
+    if not with_accounts:
+        raise EnvironmentFault(
+            f"--host {host}: without accounts the app is served on 127.0.0.1 only",
+            hint="add people first: prefkit users add DIR NAME --role lead; or leave --host out "
+            "and use ssh -L 7860:127.0.0.1:7860 HOST",
+        )
+    if host in ANY_ADDRESS and settings.public_url is None:
+        raise EnvironmentFault(
+            f"--host {host}: the app must know the address that people use",
+            hint="set annotate.public_url in prefkit.yaml, or give --host one address",
+        )
+
+
+def _parts(
+    workspace: Workspace,
+    store: VoteStore,
+    settings: AnnotateSettings,
+    host: str,
+    port: int,
+    local: Who | None,
+) -> Parts:
+    from prefkit.annotation.app import Parts
+    from prefkit.annotation.auth import KEY_NAME, KEY_VARIABLE, Sessions
+    from prefkit.annotation.oidc import Provider
+
+    key = find_or_make_key(workspace.path, KEY_NAME, KEY_VARIABLE)
+    assert key is not None, "a workspace is a folder"
+    secure = (settings.public_url or "").startswith("https://")
+    tokens = Tokens(store.database)
+    sessions = Sessions(
+        Accounts(store.database),
+        tokens,
+        key,
+        hours=settings.session_hours,
+        # Cookies know no ports: two apps on one machine must not log each other out.
+        cookie="__Host-prefkit" if secure else f"prefkit-{port}",
+        secure=secure,
+        local=local,
+    )
+    provider = None
+    if settings.oidc is not None:
+        home = settings.public_url or f"http://127.0.0.1:{port}"
+        provider = Provider(settings.oidc, sessions, f"{home.rstrip('/')}/login/oidc/back")
+    return Parts(
+        store=store,
+        session=Session(store, settings),
+        sessions=sessions,
+        tokens=tokens,
+        settings=settings,
+        port=port,
+        login_page=_asset("login.html"),
+        host=None if host in (*LOOPBACK, *ANY_ADDRESS) else _shown(host),
+        provider=provider,
+    )
+
+
+def _shown(host: str) -> str:
+    """A host as it stands in an address."""
+    return f"[{host}]" if ":" in host else host
 
 
 def next_command(workspace: Workspace) -> str:
@@ -71,24 +175,19 @@ def _short(path: str) -> str:
     return f"'{shown}'" if " " in shown else shown
 
 
-def build_app(
-    store: VoteStore, settings: AnnotateSettings, rater: str, port: int, command: str
-) -> FastAPI:
-    """The API with the page mounted on it at /."""
+def build_page(parts: Parts, command: str) -> FastAPI:
+    """The app with its Gradio page mounted at /. command: what to run when all is labelled."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    require("fastapi", "app")
-    require("uvicorn", "app")
     gr = require("gradio", "app")
-    from prefkit.annotation.api import build_api
+    from prefkit.annotation.app import build_app
 
-    api = build_api(Session(store, rater, settings), settings, port)
     return gr.mount_gradio_app(
-        api,
-        _page(command),
+        build_app(parts),
+        _page(command, accounts=parts.sessions.local is None),
         path="/",
         server_name="127.0.0.1",
-        server_port=port,
+        server_port=parts.port,
         footer_links=[],
         run_history=False,
         allowed_paths=[],
@@ -96,6 +195,7 @@ def build_app(
         max_file_size="1kb",
         ssr_mode=False,
         enable_monitoring=False,
+        pwa=False,
         theme=gr.themes.Base(
             font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
         ),
@@ -103,7 +203,7 @@ def build_app(
     )
 
 
-def _page(command: str) -> gradio.Blocks:
+def _page(command: str, *, accounts: bool) -> gradio.Blocks:
     import gradio as gr
 
     with gr.Blocks(title="prefkit: label pairs", analytics_enabled=False, fill_width=True) as page:
@@ -113,6 +213,7 @@ def _page(command: str) -> gradio.Blocks:
             apply_default_css=False,
             padding=False,
             next_command=command,
+            accounts=accounts,
         )
     return page
 
@@ -121,22 +222,34 @@ def _asset(name: str) -> str:
     return files("prefkit_apps").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     """The bound socket, so that a port in use is known before anything else is done."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (socket.gaierror, UnicodeError):
+        raise EnvironmentFault(
+            f"--host {host}: no address of that name", hint="an address of this machine"
+        ) from None
+    listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind(("127.0.0.1", port))
+        listener.bind(address)
         listener.listen(128)
     except PermissionError:
         listener.close()
         raise EnvironmentFault(
             f"port {port}: this user may not open it", hint="--port 7860, or any above 1023"
         ) from None
-    except OSError:
+    except OSError as error:
         listener.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise EnvironmentFault(
+                f"--host {host}: not an address of this machine", hint="leave --host out"
+            ) from None
         raise EnvironmentFault(
-            f"port {port} on 127.0.0.1 is in use",
+            f"port {port} on {host} is in use",
             hint=f"--port {port + 1 if port < 65535 else 7860}, or --port 0 for any free one",
         ) from None
     return listener
@@ -163,6 +276,10 @@ def _run(app: FastAPI, listener: socket.socket, started: Callable[[], None]) -> 
         access_log=False,
         timeout_graceful_shutdown=_SECONDS_TO_STOP,
         server_header=False,
+        proxy_headers=False,  # whom to believe is said by annotate.proxies
+        ws="none",
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=IDLE_SECONDS,
     )
     Server(config).run(sockets=[listener])
 
@@ -177,9 +294,8 @@ def _quiet_signals(capture: Callable[[], Any], server: Any) -> Generator[None]:
             server._captured_signals.clear()
 
 
-def _announce(port: int, on_ready: Callable[[str], None], open_browser: bool) -> None:
-    url = f"http://127.0.0.1:{port}/"
-    on_ready(url)
+def _announce(ready: Ready, on_ready: Callable[[Ready], None], open_browser: bool) -> None:
+    on_ready(ready)
     if open_browser:
         # In a thread: a text browser would otherwise hold the server until it is closed.
-        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+        threading.Thread(target=webbrowser.open, args=(ready.url,), daemon=True).start()

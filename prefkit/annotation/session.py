@@ -1,55 +1,93 @@
-"""One rater at work: what is shown, what a key means, undo and progress. No HTTP, no page.
+"""Raters at work: what is shown, what a key means, undo, history and progress. No HTTP, no page.
 
 Left and right exist here only. A key is mapped to a slot by the side that the store recorded
-when the pair was served, never by what the browser says it showed.
+when the pair was served, never by what the browser says it showed. Every method takes the rater
+first; what writes returns a future, because many votes share a commit.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Collection, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from statistics import median
 from typing import Literal, get_args
 
+from prefkit.annotation.assignment import Assignment
+from prefkit.annotation.overlap import wanting
+from prefkit.annotation.progress import ProgressOf
 from prefkit.annotation.render import Turn, render_messages
 from prefkit.annotation.settings import AnnotateSettings
-from prefkit.core.errors import DataError
 from prefkit.core.records import Choice, Vote
-from prefkit.core.rng import derive_seed
-from prefkit.store import Served, VoteStore
-from prefkit.store.votes import RaterProgress, Slot
+from prefkit.store import VoteStore
+from prefkit.store.counting import RaterProgress
+from prefkit.store.leases import Ballot, Leases, Outcome, Spent
+from prefkit.store.leasing import OTHER, LeasePlan, Slot
+from prefkit.store.shown import IdTaken, NotServed, Seen
+
+__all__ = ["IdTaken", "Leases", "NotServed", "Session", "Spent"]
 
 Key = Literal["1", "2", "3", "4", "5", "6", "7", "x", "i", "s"]
 KEYS: tuple[Key, ...] = get_args(Key)
-_OTHER: dict[Slot, Slot] = {"a": "b", "b": "a"}
+Side = Literal["left", "tie", "right"]
 _WORDS: dict[str, Choice] = {"x": "both_bad", "i": "invalid", "s": "skip"}
-
-
-class NotServed(DataError):
-    """A vote on a task that this rater was never shown."""
-
-
-class IdTaken(DataError):
-    """A vote id that another vote has."""
+_LONGEST = timedelta(hours=1)
+_HIDDEN_PAGE = timedelta(minutes=2)
+_RECENT = 50  # votes that say how long a rater takes
+_RETRY_SECONDS = 5
+_RENDERED = 2048  # comparisons kept as HTML
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A comparison as this rater sees it; every html is sanitised."""
+    """A comparison as this rater sees it; every html is sanitised.
 
+    It says nothing of kind, lane or model: gold and repeats look like any other. expires_s: how
+    long it is kept without a sign of life. again: the rater's vote that a new one would replace,
+    and key: how they voted; both None for a pair that was not judged yet.
+    """
+
+    token: str
     task_id: str
     prompt: list[Turn]
     left: list[Turn]
     right: list[Turn]
+    expires_s: int
+    again: str | None = None
+    key: Key | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Ballot:
-    """What the page sends: id is a UUID it made, active_ms how long the pair was in view."""
+class Judged:
+    """What the page sends. id: a UUID it made; active_ms: how long the pair was in view.
+
+    aspects: name → the better side. edit: the better answer as it should be. replaces: the vote
+    that this one changes. facts: measurements of the page, kept in the event.
+    """
 
     id: str
-    task_id: str
+    token: str
     key: Key
     active_ms: int | None = None
+    confidence: float | None = None
+    aspects: Mapping[str, Side] = field(default_factory=dict[str, Side])
+    rationale: str | None = None
+    edit: str | None = None
+    replaces: str | None = None
+    facts: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a rater has before them. retry_s: when to ask again where others hold what is left."""
+
+    state: Literal["ready", "waiting", "done"]
+    pairs: list[Pair]
+    progress: RaterProgress
+    retry_s: int | None
 
 
 def meaning(key: Key, shown_first: Slot) -> tuple[Choice, int | None]:
@@ -62,77 +100,162 @@ def meaning(key: Key, shown_first: Slot) -> tuple[Choice, int | None]:
     step = int(key) - 4
     if step == 0:
         return "tie", 0
-    return (shown_first if step < 0 else _OTHER[shown_first]), abs(step)
+    return (shown_first if step < 0 else OTHER[shown_first]), abs(step)
+
+
+def key_of(vote: Vote) -> Key | None:
+    """The key that means what ``vote`` says; None for a vote that no key gives."""
+    shown_first: Slot = vote.shown_first or "a"
+    said = (vote.choice, vote.strength)
+    return next((key for key in KEYS if meaning(key, shown_first) == said), None)
 
 
 class Session:
-    """One rater's work on one store. Holds no state: a reload or a restart loses nothing."""
+    """The work of all raters on one store. What it keeps can be lost: caches, no state."""
 
-    def __init__(self, store: VoteStore, rater: str, settings: AnnotateSettings) -> None:
+    def __init__(self, store: VoteStore, settings: AnnotateSettings) -> None:
         self._store = store
-        self._rater = rater
         self._guidelines = settings.guideline_version
+        self._shortest = timedelta(minutes=settings.lease_minutes)
+        self._assignment = Assignment.of(settings, store.salt())
+        self._progress = ProgressOf(store)
+        self._ttls: dict[str, timedelta] = {}
+        self._asked: Counter[str] = Counter()
+        self._rendered = lru_cache(maxsize=_RENDERED)(self._render)
+        self.leases = store.leases(wanting(settings.overlap))
 
-    def next_pair(self) -> Pair | None:
-        """The pair to show now, the same until it is voted on; None when nothing is left."""
-        task = self._store.next_task(self._rater)
-        if task is None:
-            return None
-        left: Slot = "ab"[derive_seed("side", self._rater, task.id) & 1]  # type: ignore[assignment]
-        return _pair(self._store.serve(task.id, self._rater, left))
+    def next(self, rater: str) -> Future[Outcome]:
+        """What to show now, the same until it is voted on. Reads: not for an event loop."""
+        self._learn_pace(rater)
+        return self.leases.next(rater, self._plan(rater))
 
-    def vote(self, ballot: Ballot) -> Vote:
-        """Store the vote and return it; the same ballot again returns the same vote.
+    def vote(self, rater: str, judged: Judged) -> Future[Outcome]:
+        """Store the vote; sent again it changes nothing and comes back as it was stored.
 
-        Raises NotServed, or IdTaken where the id belongs to another vote.
+        The future raises NotServed, IdTaken or Spent.
         """
-        served = self._store.served(ballot.task_id, self._rater)
-        if served is None:
-            raise NotServed(f"task {ballot.task_id} was never shown to {self._rater}")
-        choice, strength = meaning(ballot.key, served.shown_first)
-        stored = self._store.vote(
-            Vote(
-                id=ballot.id,
-                task_id=served.task.id,
-                comparison_id=served.comparison.id,
-                rater=self._rater,
-                rater_kind="human",
-                choice=choice,
-                at=datetime.now(UTC),
-                strength=strength,
-                shown_first=served.shown_first,
-                active_ms=ballot.active_ms,
-                guideline_version=self._guidelines,
-            )
+        ballot = Ballot(
+            judged.id,
+            judged.token,
+            lambda seen: self._vote(rater, judged, seen),
+            judged.replaces,
+            judged.facts,
         )
-        if (stored.rater, stored.task_id) != (self._rater, ballot.task_id):
-            raise IdTaken(f"vote id {ballot.id} belongs to another vote")
-        return stored
+        return self._noted(rater, self.leases.cast(rater, ballot, self._plan(rater)))
 
-    def undo(self, vote_id: str) -> Pair | None:
-        """Withdraw the newest vote and return its pair to be judged again; None if none stands.
+    def undo(self, rater: str, undo_id: str) -> Future[Outcome]:
+        """Withdraw the newest vote and show its pair again, first; vote is None if none stands."""
+        return self._noted(rater, self.leases.undo(rater, undo_id, self._plan(rater)))
 
-        The same id again withdraws nothing more. Raises IdTaken.
-        """
-        withdrawn = self._store.undo(self._rater, vote_id)
-        if withdrawn is None:
-            return None
-        if (withdrawn.rater, withdrawn.choice) != (self._rater, "withdrawn"):
-            raise IdTaken(f"vote id {vote_id} belongs to another vote")
-        served = self._store.served(withdrawn.task_id, self._rater)
-        return _pair(served) if served is not None else self.next_pair()
+    def beat(self, rater: str, tokens: list[str], *, hidden: bool) -> Future[int]:
+        """A sign of life for pairs on a page; one that is hidden keeps them for two minutes."""
+        return self.leases.beat(rater, tokens, _HIDDEN_PAGE if hidden else self._ttl(rater))
 
-    def progress(self) -> RaterProgress:
+    def flag(
+        self, rater: str, event_id: str, task_id: str, *, on: bool, note: str | None
+    ) -> Future[None]:
+        """Flag a task for the lead, or take the flag off."""
+        return self.leases.flag(rater, event_id, task_id, on=on, note=note)
+
+    def read_guidelines(self, rater: str, event_id: str, version: str) -> Future[bool]:
+        """Note that the rater was shown these guidelines."""
+        return self.leases.read_guidelines(rater, event_id, version)
+
+    def view(self, rater: str, outcome: Outcome, have: Collection[str] = ()) -> View:
+        """What came of a request, to be shown; without the pairs the page has already."""
+        self._asked[rater] += 1
+        if self._asked[rater] % _RECENT == 0:
+            self._learn_pace(rater)
+        now = datetime.now(UTC)
+        pairs = [
+            self._pair(
+                lease.token,
+                Seen(lease.task, lease.shown_first, lease.lane),
+                max(0, round((lease.expires_at - now).total_seconds())),
+            )
+            for lease in outcome.held
+            if lease.token not in have
+        ]
+        waits = outcome.state == "waiting"
+        retry_s = (0 if outcome.soon else _RETRY_SECONDS) if waits else None
+        return View(outcome.state, pairs, self._progress.of(rater), retry_s)
+
+    def history(self, rater: str, before: int | None, limit: int) -> list[tuple[int, Vote]]:
+        """The rater's votes that stand, newest first, each with the place of the next page."""
+        return [(entry.seq, entry.vote) for entry in self._store.history(rater, before, limit)]
+
+    def standing_vote(self, rater: str, vote_id: str) -> Vote | None:
+        """The rater's vote of this id, if it stands; None for another's."""
+        return self._store.standing_vote(rater, vote_id)
+
+    def again(self, rater: str, vote: Vote) -> Pair:
+        """The pair of a vote, to be judged anew; raises NotServed."""
+        token = self.leases.token_of(rater, vote.task_id)
+        seen = self.leases.seen(rater, token)
+        return self._pair(token, seen, 0, vote)
+
+    def progress(self, rater: str) -> RaterProgress:
         """How far this rater is."""
-        return self._store.progress(self._rater)
+        return self._progress.of(rater)
 
+    def _noted(self, rater: str, future: Future[Outcome]) -> Future[Outcome]:
+        def note(done: Future[Outcome]) -> None:
+            if done.exception() is None:
+                self._progress.note(rater, done.result().done)
 
-def _pair(served: Served) -> Pair:
-    comparison = served.comparison
-    sides = {"a": comparison.a, "b": comparison.b}
-    return Pair(
-        task_id=served.task.id,
-        prompt=render_messages(comparison.prompt.messages),
-        left=render_messages(sides[served.shown_first].messages),
-        right=render_messages(sides[_OTHER[served.shown_first]].messages),
-    )
+        future.add_done_callback(note)
+        return future
+
+    def _vote(self, rater: str, judged: Judged, seen: Seen) -> Vote:
+        choice, strength = meaning(judged.key, seen.shown_first)
+        sides = {"left": seen.shown_first, "tie": "tie", "right": OTHER[seen.shown_first]}
+        return Vote(
+            id=judged.id,
+            task_id=seen.task.id,
+            comparison_id=seen.task.comparison_id,
+            rater=rater,
+            rater_kind="human",
+            choice=choice,
+            at=datetime.now(UTC),
+            strength=strength,
+            confidence=judged.confidence,
+            aspects={name: sides[side] for name, side in judged.aspects.items()},
+            rationale=judged.rationale,
+            edit=judged.edit,
+            shown_first=seen.shown_first,
+            active_ms=judged.active_ms,
+            guideline_version=self._guidelines,
+        )
+
+    def _plan(self, rater: str) -> LeasePlan:
+        return self._assignment.plan(self._ttl(rater))
+
+    def _ttl(self, rater: str) -> timedelta:
+        """Four times what the rater takes, at least what the settings say, at most an hour."""
+        return self._ttls.get(rater, self._shortest)
+
+    def _learn_pace(self, rater: str) -> None:
+        recent = self._store.history(rater, limit=_RECENT)
+        times = [e.vote.active_ms for e in recent if e.vote.active_ms is not None]
+        needed = timedelta(milliseconds=4 * median(times)) if times else self._shortest
+        self._ttls[rater] = min(max(self._shortest, needed), _LONGEST)
+
+    def _pair(self, token: str, seen: Seen, expires_s: int, vote: Vote | None = None) -> Pair:
+        prompt, sides = self._rendered(seen.task.comparison_id)
+        return Pair(
+            token=token,
+            task_id=seen.task.id,
+            prompt=prompt,
+            left=sides[seen.shown_first],
+            right=sides[OTHER[seen.shown_first]],
+            expires_s=expires_s,
+            again=vote.id if vote is not None else None,
+            key=key_of(vote) if vote is not None else None,
+        )
+
+    def _render(self, comparison_id: str) -> tuple[list[Turn], dict[Slot, list[Turn]]]:
+        comparison = self._store.comparison(comparison_id)
+        return render_messages(comparison.prompt.messages), {
+            "a": render_messages(comparison.a.messages),
+            "b": render_messages(comparison.b.messages),
+        }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -18,6 +20,45 @@ Which answer would you rather have received?
 - Choose *tie* when you could not say which is better, *both bad* when neither is usable, and
   *invalid* when the pair cannot be judged: it is broken, or in a language you do not read.
 """
+
+
+class Overlap(Settings):
+    """Adaptive overlap: after k votes, more until the posterior is sure enough."""
+
+    most: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="The most votes a comparison gets; null: k and no more.",
+    )
+    sure: float = Field(
+        default=0.9,
+        gt=0.5,
+        lt=1,
+        description="Stop once P(one side is better) under the votes reaches this.",
+    )
+
+
+class OidcSettings(Settings):
+    """An identity provider that says who people are."""
+
+    issuer: str = Field(
+        pattern=r"\Ahttps?://\S+\z",
+        description="Its address, as its tokens name it, for example https://id.example.org.",
+    )
+    client_id: str = Field(min_length=1, description="What this app is called there.")
+    client_secret_env: str | None = Field(
+        default=None,
+        description="The environment variable that holds the client's secret; null for none.",
+    )
+    role: Literal["rater", "reviewer", "lead"] = Field(
+        default="rater", description="What somebody may do who logs in for the first time."
+    )
+    domains: tuple[str, ...] = Field(
+        min_length=1,
+        description="Domains of (verified) mail addresses that may log in; ['*'] for anybody "
+        "whom the provider knows.",
+    )
 
 
 class AnnotateSettings(Settings):
@@ -46,6 +87,84 @@ class AnnotateSettings(Settings):
         description="What raters read under Guidelines (Markdown). Each vote records which text "
         "was shown.",
     )
+
+    order: Literal["random", "stratified", "uncertain"] = Field(
+        default="random",
+        description="Which comparisons come first. random: a shuffle that all raters share; "
+        "stratified: every part of the work holds the strata in their shares; uncertain: those "
+        "whose votes so far say least.",
+    )
+    strata: str = Field(
+        default="origin",
+        pattern=r"\A(origin|tag:.+)\z",
+        description="What order stratified goes by: origin, or tag:NAME of the prompt.",
+    )
+    random_slice: float = Field(
+        default=0.2,
+        ge=0.2,
+        le=1,
+        description="With order uncertain or overlap.most: the share of comparisons that come in "
+        "random order with k votes each, for estimates without bias.",
+    )
+    overlap: Overlap = Field(
+        default_factory=Overlap,
+        description="More votes where the first k leave it open.",
+    )
+    lease_minutes: int = Field(
+        default=10,
+        ge=1,
+        le=60,
+        description="How long a pair is kept for a rater who gives no sign of life.",
+    )
+    gold: str | None = Field(
+        default=None,
+        description="A file of pairs with a column choice (a or b: the better one): shown among "
+        "the others, to see how raters do.",
+    )
+    gold_rate: float = Field(
+        default=0.05, ge=0, le=0.5, description="The share of shown pairs that are gold."
+    )
+    repeat_rate: float = Field(
+        default=0.03,
+        ge=0,
+        le=0.5,
+        description="The share of shown pairs that a rater sees a second time, sides swapped.",
+    )
+    fast_ms: int = Field(
+        default=1500,
+        ge=0,
+        description="A vote after less time in view counts as too fast, in milliseconds.",
+    )
+
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"\Ahttps?://[A-Za-z0-9.\-\[\]:]+/?\z",
+        description="The address people use where a proxy stands in front, for example "
+        "https://label.example.org; with https, cookies go over https only.",
+    )
+    proxies: tuple[str, ...] = Field(
+        default=(),
+        description="Addresses or networks of proxies whose X-Forwarded-For is believed.",
+    )
+    session_hours: int = Field(
+        default=72, ge=1, le=24 * 90, description="How long a log-in lasts, in hours."
+    )
+    oidc: OidcSettings | None = Field(
+        default=None,
+        description="Log-in through an identity provider (OpenID Connect): issuer, client_id, "
+        "client_secret_env, role, domains. Needs: pip install 'prefkit[oidc]'",
+    )
+    webhooks_private: bool = Field(
+        default=False,
+        description="Whether webhooks may go to addresses of this machine and private networks.",
+    )
+
+    @field_validator("proxies")
+    @classmethod
+    def _are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            ip_network(proxy)
+        return proxies
 
     @field_validator("store")
     @classmethod

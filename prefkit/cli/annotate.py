@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from prefkit.annotation.settings import AnnotateSettings
     from prefkit.store import StoreCounts
     from prefkit.workspace import Workspace
+
+    class Ready(Protocol):
+        """What the app says once it answers (prefkit_apps.annotate.Ready)."""
+
+        url: str
+        local: str | None
+
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
@@ -38,16 +45,22 @@ def annotate(
     ],
     port: Annotated[
         int | None,
-        typer.Option(
-            min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one. Default: prefkit.yaml's."
-        ),
+        typer.Option(min=0, max=65535, help="Port; 0 takes a free one. Default: prefkit.yaml's."),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Only this machine is served in this version.")
+        str,
+        typer.Option(
+            help="The address of this machine to serve on. Any other than 127.0.0.1 needs accounts "
+            "(prefkit users add)."
+        ),
     ] = "127.0.0.1",
     rater: Annotated[
-        str, typer.Option(help="Your name; your votes carry an id that stands for it.")
-    ] = "annotator",
+        str | None,
+        typer.Option(
+            help="Your name, where there are no accounts; your votes carry an id that stands for "
+            "it. Default: annotator."
+        ),
+    ] = None,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Do not open a browser window.")
     ] = False,
@@ -66,7 +79,7 @@ def annotate(
 
     Example: prefkit annotate pairs.jsonl
     """
-    rater = _checked_rater(rater)
+    rater = None if rater is None else _checked_rater(rater)
     workspace, imported = _open(path, read_map(mapping))
     counts, settings = _counts(workspace)
     if not import_only:
@@ -111,7 +124,8 @@ def _from_file(path: Path, mapping: dict[str, str]) -> tuple[Workspace, dict[str
     fresh = not workspace.config_path.is_file()
     project = parse_settings(Project, {}) if fresh else read_project(workspace)
     with VoteStore.open(project.annotate.store or workspace.store_path, home=folder) as store:
-        added = store.add(comparisons, k=project.annotate.k)
+        settings = project.annotate
+        added = store.add(comparisons, settings.k, settings.overlap.most)
     if fresh:
         section = "".join(
             f"  {line}\n" if line else "\n"
@@ -129,7 +143,7 @@ def _counts(workspace: Workspace) -> tuple[StoreCounts, AnnotateSettings]:
 
     settings = read_project(workspace).annotate
     with VoteStore.open(settings.store or workspace.store_path, home=workspace.path) as store:
-        store.want(settings.k)
+        store.want(settings.k, settings.overlap.most)
         counts = store.counts()
     if not counts.comparisons:
         raise WorkspaceError(
@@ -143,7 +157,7 @@ def _serve(
     workspace: Workspace,
     host: str,
     port: int | None,
-    rater: str,
+    rater: str | None,
     *,
     open_browser: bool,
     settings: AnnotateSettings,
@@ -152,8 +166,14 @@ def _serve(
 
     place = settings.store.rpartition("@")[2] if settings.store else str(workspace.store_path)
 
-    def on_ready(url: str) -> None:
-        say(f"label at  {url}  as {rater}")
+    def on_ready(ready: Ready) -> None:
+        if ready.local is None:
+            say(f"label at  {ready.url}  (people log in)")
+            if ready.url.startswith("http://") and host not in ("127.0.0.1", "localhost"):
+                say("          over http passwords can be read on the way: docs/accounts.md")
+        else:
+            say(f"label at  {ready.url}  as {ready.local}")
+            say("          no accounts: it answers to this machine alone, and nobody logs in")
         say(f"votes in  {place}")
         say("stop with Ctrl-C; the same command goes on where you stopped")
 

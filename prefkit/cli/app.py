@@ -27,6 +27,7 @@ VERBS = {
     "init": "Make a workspace: prefkit.yaml with every key explained, prompts, rounds/.",
     "generate": "Sample answers to prompts and pair them into comparisons.",
     "annotate": "Open the browser app in which people label pairs.",
+    "users": "Say who may log in to the app: add, passwd, role, disable, token, erase.",
     "judge": "Let a machine vote: a rule, a model as judge or a reward model.",
     "aggregate": "Turn votes into P(a wins) for each comparison.",
     "curate": "Filter a preference set; every dropped row keeps its reason.",

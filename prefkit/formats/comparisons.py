@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 
@@ -44,12 +44,24 @@ def read_comparisons(
     rows = read_rows(path)
     if rows.table is not None and set(COMPARISONS.names) <= set(rows.table.column_names):
         return _own(rows)
+    found, counts = comparisons_of(rows, origin=path.name, mapping=mapping)
+    if not found:
+        del counts["n_read"]
+        reasons = ", ".join(f"{n} {reason}" for reason, n in counts.items() if n)
+        raise DataError(f"{path}: no pair to compare: {reasons}")
+    return found, counts
+
+
+def comparisons_of(
+    rows: Rows, *, origin: str, mapping: Mapping[str, str] | None = None
+) -> tuple[list[Comparison], dict[str, int]]:
+    """As ``read_comparisons``, of rows that were read already; the list may be empty."""
     read = _reader(rows, mapping)
     counts: Counter[str] = Counter(n_read=len(rows.values), n_repeated=0)
     found: dict[str, Comparison] = {}
     for index, row in enumerate(rows.values):
         try:
-            comparison = _comparison(*read(row), path.name)
+            comparison = _comparison(*read(row), origin)
         except Unusable as reason:
             counts[str(reason)] += 1
             continue
@@ -58,11 +70,33 @@ def read_comparisons(
         counts["n_repeated"] += comparison.id in found
         found.setdefault(comparison.id, comparison)
     counts["n_comparisons"] = len(found)
-    if not found:
-        del counts["n_read"]
-        reasons = ", ".join(f"{n} {reason}" for reason, n in counts.items() if n)
-        raise DataError(f"{path}: no pair to compare: {reasons}")
     return list(found.values()), dict(counts)
+
+
+def read_gold(path: str | Path) -> list[tuple[Comparison, Literal["a", "b"]]]:
+    """Pairs whose better answer is known, each with the slot of that answer.
+
+    Rows as ``read_comparisons`` takes them; a column ``choice`` (a or b) names the better of the
+    two answers, and may be left out where they are called chosen and rejected. Raises DataError
+    for a row that cannot be used: a gold item that is not there would not be missed.
+    """
+    path = Path(path).expanduser()
+    rows = read_rows(path)
+    read = _reader(rows, None)
+    default = "a" if {"chosen", "rejected"} <= set(rows.columns) else None
+    found: dict[str, tuple[Comparison, Literal["a", "b"]]] = {}
+    for index, row in enumerate(rows.values):
+        choice = row.get("choice", default)
+        if choice not in ("a", "b"):
+            raise rows.fault(index, f"choice is {choice!r}; expected a or b")
+        try:
+            sides, tags, models = read(row)
+            comparison = _comparison(sides, tags, models, path.name)
+        except (Unusable, ValueError, KeyError, TypeError) as error:
+            raise rows.fault(index, str(error)) from None
+        better = sides.chosen if choice == "a" else sides.rejected
+        found[comparison.id] = comparison, "a" if comparison.a.messages == better else "b"
+    return list(found.values())
 
 
 _Read = Callable[[Row], tuple[Sides, dict[str, str], tuple[str, str]]]

@@ -159,7 +159,8 @@ def offer_comparisons(job: Job) -> int:
     )
     shutil.rmtree(folder / "journal", ignore_errors=True)
     offered = read_records(folder / "comparisons.parquet", Comparison)
-    job.store.add(offered, k=job.project.annotate.k)
+    annotate = job.project.annotate
+    job.store.add(offered, annotate.k, annotate.overlap.most)
     voted = {vote.comparison_id for vote in job.store.votes()}
     return sum(comparison.id not in voted for comparison in offered)
 

@@ -166,7 +166,8 @@ def vote_round(job: Job, number: int, generated: Manifest) -> Manifest | Waiting
     cast: Sequence[Vote] = ()
     standing = read_manifest(folder, "vote")
     if standing is None or standing.key != stage_key("vote", inputs, config):
-        job.store.add(comparisons, k=job.project.annotate.k)
+        annotate = job.project.annotate
+        job.store.add(comparisons, annotate.k, annotate.overlap.most)
         if loop.label == "machine":
             result = judge(
                 comparisons,

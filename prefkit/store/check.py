@@ -10,9 +10,10 @@ from prefkit.core.errors import StoreError
 from prefkit.store import chain, ledger, replaying
 from prefkit.store.chain import SYSTEM, Event
 from prefkit.store.heads import HeadCheck, SigningKey, check_heads
+from prefkit.store.rows import WORDS, comparison_of, text_digest
 from prefkit.store.tables import comparisons, texts
 
-_WORDS = (*ledger.WORDS, "note")
+_WORDS = (*WORDS, "note")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def _document_faults(connection: sa.Connection) -> list[str]:
     found: list[str] = []
     for row in connection.execute(sa.select(comparisons).order_by(comparisons.c.seq)).mappings():
         try:
-            ledger.comparison_of(row)
+            comparison_of(row)
         except StoreError as error:
             found.append(error.message)
     return found
@@ -145,6 +146,6 @@ def _check_words(connection: sa.Connection, seen: _Pass) -> None:
 
 def _digest(salt: str, text: str) -> str | None:
     try:
-        return ledger.text_digest(salt, text)
+        return text_digest(salt, text)
     except ValueError:  # a salt that is no longer hexadecimal
         return None

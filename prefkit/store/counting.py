@@ -7,13 +7,19 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from prefkit.core.records import CHOICES
-from prefkit.store.tables import comparisons, standing, tasks, votes
+from prefkit.core.records import CHOICES, Vote
+from prefkit.store.rows import THAT_STAND, vote_by_id, vote_of
+from prefkit.store.tables import comparisons, leases, standing, tasks, votes
+
+HIDDEN = ("gold", "repeat")  # kinds of tasks that say how a rater does, and nothing of the work
+# A label task carries the id of its comparison; a comparison without one is a gold item only.
+IS_WORK = sa.exists().where(tasks.c.id == comparisons.c.id)
+HIDDEN_TASKS = sa.select(tasks.c.id).where(tasks.c.kind.in_(HIDDEN))
 
 
 @dataclass(frozen=True, slots=True)
 class StoreCounts:
-    """What a store (or one origin in it) holds.
+    """What a store (or one origin in it) holds; gold items and hidden repeats are left out.
 
     tasks = open + done; done means k counted votes. votes: every row ever written. standing:
     the last words of raters. choices: standing votes by choice, in the order of CHOICES.
@@ -31,19 +37,27 @@ class StoreCounts:
 
 @dataclass(frozen=True, slots=True)
 class RaterProgress:
-    """done: this rater's standing votes, skips among them. left: tasks still open to them."""
+    """done: this rater's standing votes, skips among them. left: tasks they hold or may get."""
 
     done: int
     skipped: int
     left: int
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A vote in its rater's history. seq: its place in the store, for the next page."""
+
+    seq: int
+    vote: Vote
+
+
 def counts(connection: sa.Connection, origin: str | None) -> StoreCounts:
     """What the store holds, or what it holds of one origin."""
-    scope = sa.select(comparisons.c.id)
+    scope = sa.select(comparisons.c.id).where(IS_WORK)
     if origin is not None:
         scope = scope.where(comparisons.c.origin == origin)
-    in_scope = tasks.c.comparison_id.in_(scope)
+    in_scope = tasks.c.comparison_id.in_(scope) & tasks.c.kind.not_in(HIDDEN)
     stands = sa.select(standing).join(tasks).where(in_scope).subquery()
     is_open = sa.case((tasks.c.n_done < tasks.c.k, 1), else_=0)
     totals = connection.execute(
@@ -62,7 +76,7 @@ def counts(connection: sa.Connection, origin: str | None) -> StoreCounts:
         done=totals[0] - int(totals[1]),
         votes=_count(
             connection,
-            sa.select(votes.c.id).where(votes.c.comparison_id.in_(scope)).subquery(),
+            sa.select(votes.c.id).join(tasks).where(in_scope).subquery(),
         ),
         standing=sum(by_choice.values()),
         raters=_count(connection, sa.select(stands.c.rater).distinct().subquery()),
@@ -70,20 +84,43 @@ def counts(connection: sa.Connection, origin: str | None) -> StoreCounts:
     )
 
 
-def progress(connection: sa.Connection, rater: str) -> RaterProgress:
-    """How far one rater is."""
-    mine = sa.select(standing.c.task_id).where(standing.c.rater == rater)
+_IS_OPEN = (tasks.c.lane < 2) & (tasks.c.k > tasks.c.n_done + tasks.c.n_leased)
+
+
+def n_open(connection: sa.Connection) -> int:
+    """Ordinary tasks that have a place free, for whomever."""
+    return _count(connection, sa.select(tasks.c.id).where(_IS_OPEN).subquery())
+
+
+def progress(connection: sa.Connection, rater: str, n_free: int) -> RaterProgress:
+    """How far one rater is. n_free: what ``n_open`` says: counting that takes longest."""
+    mine = sa.select(standing.c.task_id).join(tasks).where(standing.c.rater == rater)
+    held = sa.select(leases.c.token).join(tasks).where(leases.c.rater == rater, tasks.c.lane < 2)
+    done = mine.where(tasks.c.kind.not_in(HIDDEN))
+    not_for_me = _count(connection, mine.where(_IS_OPEN).subquery()) + _count(
+        connection, held.where(_IS_OPEN).subquery()
+    )
     return RaterProgress(
-        done=_count(connection, mine.subquery()),
-        skipped=_count(connection, mine.where(standing.c.choice == "skip").subquery()),
-        left=_count(connection, sa.select(tasks.c.id).where(*open_to(rater)).subquery()),
+        done=_count(connection, done.subquery()),
+        skipped=_count(connection, done.where(standing.c.choice == "skip").subquery()),
+        left=max(0, n_free - not_for_me) + _count(connection, held.subquery()),
     )
 
 
-def open_to(rater: str) -> tuple[sa.ColumnElement[bool], ...]:
-    """What a task has to be for ``rater`` to be asked: worded as the index tasks_open is."""
-    voted = sa.exists().where(standing.c.task_id == tasks.c.id, standing.c.rater == rater)
-    return (tasks.c.lane == 1, tasks.c.k > tasks.c.n_done + tasks.c.n_leased, ~voted)
+def history(connection: sa.Connection, rater: str, before: int | None, limit: int) -> list[Entry]:
+    """The rater's votes that stand, newest first, without their words."""
+    query = THAT_STAND if before is None else THAT_STAND.where(votes.c.seq < before)
+    rows = connection.execute(query.limit(limit), {"by": rater}).mappings()
+    return [Entry(row["seq"], vote_of(row)) for row in rows]
+
+
+def standing_vote(connection: sa.Connection, rater: str, vote_id: str) -> Vote | None:
+    """The rater's vote of this id with its words, if it stands."""
+    stands = sa.select(standing.c.vote_id).where(
+        standing.c.rater == rater, standing.c.vote_id == vote_id
+    )
+    found = connection.scalar(stands.limit(1))
+    return None if found is None else vote_by_id(connection, found)
 
 
 def _count(connection: sa.Connection, rows: sa.Subquery) -> int:

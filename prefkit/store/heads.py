@@ -54,17 +54,19 @@ class SigningKey:
         return hmac.new(self.secret, text.encode("utf-8"), hashlib.sha256).hexdigest()
 
 
-def find_key(home: Path | None) -> SigningKey | None:
-    """The key of the environment or of the folder ``home``; None where there is none.
+def find_key(
+    home: Path | None, name: str = KEY_NAME, variable: str = KEY_VARIABLE
+) -> SigningKey | None:
+    """The key of the environment or of the file ``name`` in ``home``; None where there is none.
 
     Raises EnvironmentFault for one that is no key.
     """
-    given = os.environ.get(KEY_VARIABLE)
+    given = os.environ.get(variable)
     if given is not None:
-        return _read(given, KEY_VARIABLE)
-    if home is None or not (home / KEY_NAME).is_file():
+        return _read(given, variable)
+    if home is None or not (home / name).is_file():
         return None
-    path = home / KEY_NAME
+    path = home / name
     try:
         return _read(path.read_text(encoding="ascii"), str(path))
     except UnicodeDecodeError:
@@ -73,19 +75,21 @@ def find_key(home: Path | None) -> SigningKey | None:
         raise from_os_error(error, path) or error from error
 
 
-def find_or_make_key(home: Path | None) -> SigningKey | None:
+def find_or_make_key(
+    home: Path | None, name: str = KEY_NAME, variable: str = KEY_VARIABLE
+) -> SigningKey | None:
     """The key, made in ``home`` if there is none yet; None without a folder to make it in."""
     with _making:
-        found = find_key(home)
+        found = find_key(home, name, variable)
         if found is None and home is not None:
-            _make_key(home)
-            found = find_key(home)
+            _make_key(home / name)
+            found = find_key(home, name, variable)
     return found
 
 
-def _make_key(home: Path) -> None:
-    path = home / KEY_NAME
-    temporary = path.with_name(f"{KEY_NAME}.tmp-{os.getpid()}")
+def _make_key(path: Path) -> None:
+    home = path.parent
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as handle:

@@ -16,41 +16,53 @@ from prefkit.formats.schema import to_row
 from prefkit.store import chain
 from prefkit.store.chain import SYSTEM, NewEvent
 from prefkit.store.database import chunks, insert_new
+from prefkit.store.leasing import reset_places
 from prefkit.store.tables import comparisons, tasks
 
 IN_ORDER = 1  # the lane of ordinary tasks
 
 
-def add(connection: sa.Connection, new: Mapping[str, Comparison], k: int) -> int:
+def add(connection: sa.Connection, new: Mapping[str, Comparison], k: int, most: int | None) -> int:
     """Add comparisons by id, each with a label task; how many were new.
 
-    Of those that are there only k is changed.
+    Of those that are there only k is changed, as ``want`` does.
     """
     known: set[str] = set()
     for chunk in chunks(new):
-        query = sa.select(comparisons.c.id).where(comparisons.c.id.in_(chunk))
+        query = sa.select(tasks.c.id).where(tasks.c.id.in_(chunk))
         known.update(connection.scalars(query))
     fresh = [comparison for comparison in new.values() if comparison.id not in known]
     if fresh:
-        connection.execute(insert_new(connection, comparisons), [_comparison_row(c) for c in fresh])
+        connection.execute(insert_new(connection, comparisons), [comparison_row(c) for c in fresh])
         connection.execute(insert_new(connection, tasks), [_task_row(c, k) for c in fresh])
     changed = 0
     for chunk in chunks(sorted(known)):
-        changed += _set_k(connection, k, tasks.c.comparison_id.in_(chunk))
+        changed += _set_k(connection, k, most, tasks.c.id.in_(chunk))
     _note_k(connection, k, changed)
+    if fresh or changed:
+        reset_places(connection)
     return len(fresh)
 
 
-def want(connection: sa.Connection, k: int) -> int:
-    """Let every label task want ``k`` votes; how many wanted another number."""
-    changed = _set_k(connection, k, sa.true())
+def want(connection: sa.Connection, k: int, most: int | None) -> int:
+    """Let every label task want ``k`` votes; how many wanted another number.
+
+    most: with adaptive overlap a task may want more than k, up to this; such a one is left alone.
+    """
+    changed = _set_k(connection, k, most, sa.true())
     _note_k(connection, k, changed)
+    if changed:
+        reset_places(connection)
     return changed
 
 
-def _set_k(connection: sa.Connection, k: int, which: sa.ColumnElement[bool]) -> int:
-    other_k = sa.update(tasks).where(tasks.c.kind == "label", tasks.c.k != k, which)
-    return connection.execute(other_k.values(k=k)).rowcount
+def _set_k(
+    connection: sa.Connection, k: int, most: int | None, which: sa.ColumnElement[bool]
+) -> int:
+    is_other = tasks.c.k != k if most is None else (tasks.c.k < k) | (tasks.c.k > max(k, most))
+    return connection.execute(
+        sa.update(tasks).where(tasks.c.kind == "label", is_other, which).values(k=k)
+    ).rowcount
 
 
 def _note_k(connection: sa.Connection, k: int, n_tasks: int) -> None:
@@ -64,7 +76,8 @@ def _note_k(connection: sa.Connection, k: int, n_tasks: int) -> None:
     chain.save(connection, rows.values())
 
 
-def _comparison_row(comparison: Comparison) -> dict[str, Any]:
+def comparison_row(comparison: Comparison) -> dict[str, Any]:
+    """The row of a comparison."""
     row = to_row(comparison)
     documents = {name: json.dumps(row[name], sort_keys=True) for name in ("prompt", "a", "b")}
     return {"id": comparison.id, "origin": comparison.origin, **documents}

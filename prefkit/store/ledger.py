@@ -15,9 +15,9 @@ followed from it and judges nothing anew. The words of a vote (rationale, edit) 
 from __future__ import annotations
 
 import json
-import os
+import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, cast
@@ -25,21 +25,25 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from prefkit.core.errors import StoreError
-from prefkit.core.records import Comparison, Vote
-from prefkit.formats.schema import from_row
+from prefkit.core.records import Vote
 from prefkit.store import chain
 from prefkit.store.chain import Event, NewEvent, RaterRow
-from prefkit.store.database import chunks
+from prefkit.store.database import Quick, chunks
+from prefkit.store.rows import WORDS, text_digest, text_row, vote_row
 from prefkit.store.tables import events, standing, storable, tasks, texts, votes
 
 COUNTED = ("a", "b", "tie", "both_bad", "invalid")
-WORDS = ("rationale", "edit")  # the fields of a vote that are kept in ``texts``
 _FACTS = ("comparison_id", "rater_kind", "choice", "late")
 _OPTIONAL = (
     "strength", "p_a", "confidence", "shown_first", "active_ms", "guideline_version", "replaces",
 )  # fmt: skip
 UNREADABLE = (ValueError, KeyError, TypeError, OverflowError)  # what a damaged payload raises
 Key = tuple[str, str]  # task id, rater
+# From the choices that count on a task, and its k: how many votes it wants now.
+Wanted = Callable[[Sequence[str], int], int]
+# A task that is open again goes behind all others, so that every rater's place is before it.
+BACK = 1 << 40
+ADAPTIVE = ("label", 1)  # kind and lane of the tasks whose k follows from their votes
 
 # Statements are made once: making one anew costs more than SQLite takes to do it.
 _IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
@@ -54,9 +58,19 @@ _LOCK_TASKS = (
     .with_for_update(key_share=True)
 )
 _STANDS = sa.select(standing).where(standing.c.task_id.in_(_IDS))
-_UNSTAND = sa.delete(standing).where(standing.c.task_id == _ON_TASK, standing.c.rater == _BY)
-_STAND = sa.insert(standing)
-_COUNT = sa.update(tasks).where(tasks.c.id == _ON_TASK).values(n_done=sa.bindparam("now_done"))
+_LOCK_TASK = Quick(
+    "SELECT * FROM tasks WHERE id = :id", "SELECT * FROM tasks WHERE id = :id FOR NO KEY UPDATE"
+)
+_STANDS_ON = Quick("SELECT rater, vote_id, choice, counted FROM standing WHERE task_id = :id")
+_UNSTAND = Quick("DELETE FROM standing WHERE task_id = :task_id AND rater = :rater")
+_STAND = Quick(
+    "INSERT INTO standing (task_id, rater, vote_id, choice, counted) "
+    "VALUES (:task_id, :rater, :vote_id, :choice, :counted)"
+)
+_COUNT = Quick(
+    "UPDATE tasks SET n_done = :n_done, n_leased = :n_leased, k = :k, priority = :priority "
+    "WHERE id = :id"
+)
 _VOTE = sa.insert(votes)
 _TEXT = sa.insert(texts)
 
@@ -101,15 +115,24 @@ class Views:
 
 
 @dataclass(slots=True)
-class _Book:
-    """The rows of the tasks at hand, changed in memory and written once.
+class _TaskRow:
+    """What a vote can change of a task, but for n_done."""
 
-    free: how many votes each task wants that nobody holds a lease for, done ones among them.
-    """
+    comparison_id: str
+    adaptive: bool
+    was_full: bool
+    k: int
+    n_leased: int
+    priority: int
+
+
+@dataclass(slots=True)
+class _Book:
+    """The rows of the tasks at hand, changed in memory and written once."""
 
     views: Views = field(default_factory=Views)
-    free: dict[str, int] = field(default_factory=dict[str, int])
-    comparison: dict[str, str] = field(default_factory=dict[str, str])
+    tasks: dict[str, _TaskRow] = field(default_factory=dict[str, _TaskRow])
+    stood: set[Key] = field(default_factory=set[Key])
 
 
 def fold(views: Views, event: Event) -> None:
@@ -168,7 +191,9 @@ def append(connection: sa.Connection, new: Sequence[Vote]) -> list[Vote]:
         if vote.id not in known:
             known.add(vote.id)
             fresh.append(vote)
-    return enter(connection, rows, fresh) if fresh else []
+    written = enter(connection, rows, fresh) if fresh else []
+    chain.save(connection, rows.values())
+    return written
 
 
 def enter(
@@ -176,16 +201,25 @@ def enter(
     rows: Mapping[str, RaterRow],
     fresh: Sequence[Vote],
     *,
-    held: Collection[str] = (),
+    leases: Mapping[str, int] | None = None,
+    wanted: Wanted | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> list[Vote]:
-    """Write votes whose ids are new, as ``append`` does.
+    """Write votes whose ids are new, as ``append`` does; the caller saves ``rows``.
 
-    rows: their raters' rows, locked by this transaction. held: tasks of which the rater holds a
-    live lease, counted in ``n_leased`` still: their vote has a place and is not late.
+    rows: their raters' rows, locked by this transaction. leases: task → how many live leases more
+    it has after this, the caller having ended or made them: −1 where the vote ends one (so it has
+    a place and is not late). wanted: where k follows from the votes. facts: more for the events.
     """
+    changes = leases or {}
     book = _read_book(connection, sorted({vote.task_id for vote in fresh}))
-    written = [_judged(book, vote, vote.task_id in held) for vote in fresh]
-    sealed = [_sealed(vote) for vote in written]
+    for task_id, change in changes.items():
+        book.tasks[task_id].n_leased += change
+    written = [_judged(book, vote) for vote in fresh]
+    sealed: list[tuple[NewEvent, list[dict[str, Any]]]] = []
+    for vote in written:
+        raised = _raise_k(book, vote, wanted) if wanted is not None else {}
+        sealed.append(_sealed(vote, {**(facts or {}), **raised}))
     linked = chain.append(connection, rows, [event for event, _ in sealed])
     connection.execute(
         _VOTE, [vote_row(vote, e.seq) for vote, e in zip(written, linked, strict=True)]
@@ -194,7 +228,6 @@ def enter(
     if words:
         connection.execute(_TEXT, words)
     _write_book(connection, book, {(vote.task_id, vote.rater) for vote in written})
-    chain.save(connection, rows.values())
     return written
 
 
@@ -207,41 +240,98 @@ def _known_ids(connection: sa.Connection, ids: list[str]) -> set[str]:
 
 def _read_book(connection: sa.Connection, task_ids: list[str]) -> _Book:
     book = _Book()
+    if len(task_ids) == 1:  # as every vote has it: an IN is compiled anew at each run
+        _note(book, _LOCK_TASK(connection, id=task_ids[0]))
+        _note_stands(book, ((task_ids[0], *row) for row in _STANDS_ON(connection, id=task_ids[0])))
+        return book
     for chunk in chunks(task_ids):
-        for row in connection.execute(_LOCK_TASKS, {"ids": chunk}):
-            book.free[row.id] = row.k - row.n_leased
-            book.views.n_done[row.id] = row.n_done
-            book.comparison[row.id] = row.comparison_id
-        for row in connection.execute(_STANDS, {"ids": chunk}):
-            book.views.stands[row.task_id, row.rater] = Stand(row.vote_id, row.choice, row.counted)
+        _note(book, connection.execute(_LOCK_TASKS, {"ids": chunk}))
+        stands = connection.execute(_STANDS, {"ids": chunk})
+        _note_stands(book, ((r.task_id, r.rater, r.vote_id, r.choice, r.counted) for r in stands))
     return book
 
 
-def _judged(book: _Book, vote: Vote, held: bool) -> Vote:
-    """The vote as it is written (``replaces``, ``late``, its words), entered in the book."""
-    if book.comparison.get(vote.task_id) != vote.comparison_id:
+def _note(book: _Book, rows: Iterable[Any]) -> None:
+    for row in rows:
+        book.views.n_done[row.id] = row.n_done
+        book.tasks[row.id] = _TaskRow(
+            comparison_id=row.comparison_id,
+            adaptive=(row.kind, row.lane) == ADAPTIVE,
+            was_full=row.n_done + row.n_leased >= row.k,
+            k=row.k,
+            n_leased=row.n_leased,
+            priority=row.priority,
+        )
+
+
+def _note_stands(book: _Book, rows: Iterable[tuple[Any, ...]]) -> None:
+    for task_id, rater, vote_id, choice, counted in rows:
+        book.stood.add((task_id, rater))
+        book.views.stands[task_id, rater] = Stand(vote_id, choice, bool(counted))
+
+
+def _judged(book: _Book, vote: Vote) -> Vote:
+    """The vote as it is written (``replaces``, ``late``, its words), entered in the book.
+
+    A counted vote that is revised keeps its place.
+    """
+    task = book.tasks.get(vote.task_id)
+    if task is None or task.comparison_id != vote.comparison_id:
         raise StoreError(
             f"vote {vote.id}: task {vote.task_id} of comparison {vote.comparison_id} is not in "
             "the store",
             hint="add the comparison before its votes",
         )
     before = book.views.stands.get((vote.task_id, vote.rater))
-    free = book.free[vote.task_id] - book.views.n_done[vote.task_id] + held
+    has_place = book.views.n_done[vote.task_id] + task.n_leased < task.k
     if before is not None:
         vote = replace(vote, replaces=before.vote_id)
-        free += before.counted
+        has_place |= before.counted
     words = {name: storable(text) for name in WORDS if (text := getattr(vote, name)) is not None}
     if words:
         vote = replace(vote, **words)
-    if vote.rater_kind == "human" and vote.choice in COUNTED and free < 1:
+    if vote.rater_kind == "human" and vote.choice in COUNTED and not has_place:
         vote = replace(vote, late=True)
     settle(book.views, vote)
     return vote
 
 
-def _sealed(vote: Vote) -> tuple[NewEvent, list[dict[str, Any]]]:
-    """The event of a vote, and its words as rows of ``texts``."""
-    payload: dict[str, Any] = {name: getattr(vote, name) for name in _FACTS}
+def withdrawal(last: Vote, undo_id: str, now: datetime) -> Vote:
+    """The vote that takes ``last`` back."""
+    return Vote(
+        id=undo_id,
+        task_id=last.task_id,
+        comparison_id=last.comparison_id,
+        rater=last.rater,
+        rater_kind=last.rater_kind,
+        choice="withdrawn",
+        at=now,
+        shown_first=last.shown_first,
+        guideline_version=last.guideline_version,
+        replaces=last.id,
+    )
+
+
+def _raise_k(book: _Book, vote: Vote, wanted: Wanted) -> dict[str, int]:
+    """Let the task of ``vote`` want more votes if they leave it open; what its event says then."""
+    task = book.tasks[vote.task_id]
+    if not task.adaptive:
+        return {}
+    choices = [
+        last.choice
+        for (task_id, _), last in book.views.stands.items()
+        if task_id == vote.task_id and last.counted
+    ]
+    k = wanted(choices, task.k)
+    if k <= task.k:
+        return {}
+    task.k = k
+    return {"k_after": k}
+
+
+def _sealed(vote: Vote, more: Mapping[str, Any]) -> tuple[NewEvent, list[dict[str, Any]]]:
+    """The event of a vote, with ``more`` facts in it, and its words as rows of ``texts``."""
+    payload: dict[str, Any] = {**more, **{name: getattr(vote, name) for name in _FACTS}}
     for name in _OPTIONAL:
         if getattr(vote, name) is not None:
             payload[name] = getattr(vote, name)
@@ -258,42 +348,28 @@ def _sealed(vote: Vote) -> tuple[NewEvent, list[dict[str, Any]]]:
     return NewEvent(vote.id, vote.rater, kind, vote.task_id, vote.at, payload), rows
 
 
-def text_row(event_id: str, name: str, rater: str, text: str) -> dict[str, Any]:
-    """The row of ``texts`` for what ``rater`` wrote in the field ``name`` of an event."""
-    salt = os.urandom(16).hex()
-    return {
-        "vote_id": event_id,
-        "field": name,
-        "rater": rater,
-        "salt": salt,
-        "text": storable(text),
-    }
-
-
-def text_digest(salt: str, text: str) -> str:
-    """What an event says of a text: BLAKE2b-256 of the salt's bytes and the UTF-8 text."""
-    return chain.digest(bytes.fromhex(salt) + text.encode("utf-8"))
-
-
 def _write_book(connection: sa.Connection, book: _Book, changed: set[Key]) -> None:
-    connection.execute(
-        _UNSTAND,
-        [{"on_task": task_id, "by": rater} for task_id, rater in sorted(changed)],
-    )
-    rows = [
-        stand_row(key, book.views.stands[key])
-        for key in sorted(changed)
-        if key in book.views.stands
-    ]
-    if rows:
-        connection.execute(_STAND, rows)
-    connection.execute(
-        _COUNT,
-        [
-            {"on_task": task_id, "now_done": book.views.n_done[task_id]}
-            for task_id in sorted({task_id for task_id, _ in changed})
-        ],
-    )
+    for key in sorted(changed):
+        if key in book.stood:
+            _UNSTAND(connection, task_id=key[0], rater=key[1])
+        if key in book.views.stands:
+            _STAND(connection, **stand_row(key, book.views.stands[key]))
+    for task_id in sorted({key[0] for key in changed}):
+        task, n_done = book.tasks[task_id], book.views.n_done[task_id]
+        reopened = task.was_full and n_done + task.n_leased < task.k
+        _COUNT(
+            connection,
+            id=task_id,
+            n_done=n_done,
+            n_leased=task.n_leased,
+            k=task.k,
+            priority=behind_all() if reopened else task.priority,
+        )
+
+
+def behind_all() -> int:
+    """A priority after that of every task so far."""
+    return BACK + time.time_ns() // 1000
 
 
 def stand_row(key: Key, last: Stand) -> dict[str, Any]:
@@ -305,22 +381,6 @@ def stand_row(key: Key, last: Stand) -> dict[str, Any]:
         "choice": last.choice,
         "counted": last.counted,
     }
-
-
-_PLAIN = [name for name in votes.c.keys() if name not in ("seq", "aspects")]  # noqa: SIM118
-
-
-def vote_row(vote: Vote, seq: int) -> dict[str, Any]:
-    """The row of ``votes`` for a vote and the number of its event."""
-    row = {name: getattr(vote, name) for name in _PLAIN}
-    return {**row, "seq": seq, "aspects": chain.compact(dict(vote.aspects))}
-
-
-def vote_of(row: Mapping[Any, Any]) -> Vote:
-    """The record of a row of ``votes``, with its words where the row has them."""
-    values = {name: value for name, value in row.items() if name != "seq"}
-    values["aspects"] = json.loads(values["aspects"])
-    return Vote(**values)
 
 
 def _vote_of_event(event: Event, payload: Mapping[str, Any]) -> Vote:
@@ -335,47 +395,3 @@ def _vote_of_event(event: Event, payload: Mapping[str, Any]) -> Vote:
         aspects=payload.get("aspects", {}),
         **facts,
     )
-
-
-def comparison_of(row: Mapping[Any, Any]) -> Comparison:
-    """The record of a row of ``comparisons``; StoreError where its texts are damaged."""
-    try:
-        documents = {name: json.loads(row[name]) for name in ("prompt", "a", "b")}
-        return from_row({"id": row["id"], "origin": row["origin"], **documents}, Comparison)
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"comparison {row['id']}: its texts are damaged: {error}",
-            hint="put a backup in its place (prefkit store backup makes them)",
-        ) from None
-
-
-def votes_with_words() -> Any:
-    """All columns of ``votes`` and the words of each vote, None where there are none."""
-    columns: list[Any] = list(votes.c)
-    joined: Any = votes
-    for name in WORDS:
-        of_field = texts.alias(name)
-        on_vote = (of_field.c.vote_id == votes.c.id) & (of_field.c.field == name)
-        joined = joined.outerjoin(of_field, on_vote)
-        columns.append(of_field.c.text.label(name))
-    return sa.select(*columns).select_from(joined)
-
-
-def vote_by_id(connection: sa.Connection, vote_id: str) -> Vote | None:
-    """The vote of this id with its words, or None."""
-    query = votes_with_words().where(votes.c.id == vote_id)
-    row = connection.execute(query).mappings().first()
-    return vote_of(row) if row is not None else None
-
-
-def newest(connection: sa.Connection, rater: str) -> Vote | None:
-    """The newest vote of ``rater`` that stands, without its words; None if none does."""
-    query = (
-        sa.select(votes)
-        .join(standing, standing.c.vote_id == votes.c.id)
-        .where(standing.c.rater == rater)
-        .order_by(votes.c.seq.desc())
-        .limit(1)
-    )
-    row = connection.execute(query).mappings().first()
-    return vote_of(row) if row is not None else None

@@ -14,6 +14,7 @@ from prefkit.store import chain, ledger
 from prefkit.store.chain import Event, RaterRow
 from prefkit.store.database import chunks
 from prefkit.store.ledger import Flagged, Shown, Stand, Views
+from prefkit.store.rows import vote_of, vote_row
 from prefkit.store.tables import events, flags, leases, raters, served, standing, tasks, votes
 
 _ROWS = 1000  # fetched at a time
@@ -69,7 +70,7 @@ def _vote_differences(connection: sa.Connection, views: Views) -> Iterator[str]:
 
 def _is(row: Mapping[Any, Any], vote: Vote) -> bool:
     try:
-        return ledger.vote_of(row) == vote
+        return vote_of(row) == vote
     except ledger.UNREADABLE:
         return False
 
@@ -138,7 +139,7 @@ def write(connection: sa.Connection, views: Views) -> None:
     for table in (standing, served, flags, votes):
         connection.execute(sa.delete(table))
     for batch in chunks(sorted(views.votes.items())):
-        connection.execute(sa.insert(votes), [ledger.vote_row(vote, seq) for seq, vote in batch])
+        connection.execute(sa.insert(votes), [vote_row(vote, seq) for seq, vote in batch])
     for batch in chunks(sorted(views.stands.items(), key=_by_key)):
         connection.execute(sa.insert(standing), [ledger.stand_row(k, last) for k, last in batch])
     for table, rows in ((served, views.served), (flags, views.flags)):

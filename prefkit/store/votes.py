@@ -6,20 +6,17 @@ what it returns has been written to disk.
 
 from __future__ import annotations
 
-import logging
-import time
-import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Self
 
 import sqlalchemy as sa
 
-from prefkit.core.errors import PrefkitError, StoreError
-from prefkit.core.records import Comparison, Task, Vote
-from prefkit.core.rng import derive_seed
+from prefkit.core.errors import StoreError
+from prefkit.core.records import Comparison, Vote
 from prefkit.store import (
     chain,
     check,
@@ -28,14 +25,17 @@ from prefkit.store import (
     heads,
     intake,
     ledger,
+    ordering,
     people,
     replaying,
 )
-from prefkit.store.chain import NewEvent
 from prefkit.store.check import Examined
 from prefkit.store.copying import copy_file
-from prefkit.store.counting import RaterProgress, StoreCounts
-from prefkit.store.database import Database
+from prefkit.store.counting import Entry, RaterProgress, StoreCounts
+from prefkit.store.database import Database, chunks
+from prefkit.store.leases import Clock, Leases, database_clock
+from prefkit.store.leasing import Slot
+from prefkit.store.ledger import Wanted
 from prefkit.store.migrate import (
     MIGRATIONS,
     bring_up_to_date,
@@ -43,22 +43,13 @@ from prefkit.store.migrate import (
     copy_out,
     current_revision,
 )
+from prefkit.store.ordering import Place, TaskFacts
 from prefkit.store.people import Erased
-from prefkit.store.tables import comparisons, served, tasks, votes
+from prefkit.store.rows import comparison_of, newest, vote_by_id, vote_of, votes_with_words
+from prefkit.store.signer import Signer
+from prefkit.store.tables import comparisons, meta, votes
 
-Slot = Literal["a", "b"]
-SIGN_EVERY = 200  # events that one process writes between two signed heads
-SIGN_SECONDS = 600  # or less, where the last of them is so long ago
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A task as one rater sees it: shown_first is the slot on the left."""
-
-    task: Task
-    comparison: Comparison
-    shown_first: Slot
+_SALT = sa.select(meta.c.value).where(meta.c.key == "salt")
 
 
 class VoteStore:
@@ -67,8 +58,7 @@ class VoteStore:
     def __init__(self, database: Database, home: Path | None = None) -> None:
         self._db = database
         self._home = home
-        self._n_unsigned = 0
-        self._signed_at = time.monotonic()
+        self._signer = Signer(database, home)
         self.migration_backup: Path | None = None
 
     @classmethod
@@ -101,8 +91,7 @@ class VoteStore:
 
     def close(self) -> None:
         """Sign what was written and not yet signed, and give the connections back."""
-        if self._n_unsigned:
-            self.sign()
+        self._signer.close()
         self._db.close()
 
     def __enter__(self) -> Self:
@@ -116,6 +105,11 @@ class VoteStore:
         """The file or the address, without a password."""
         return self._db.name
 
+    @property
+    def database(self) -> Database:
+        """Where the tables are, for accounts and whatever else is kept beside the votes."""
+        return self._db
+
     def revision(self) -> str:
         """The version of the schema."""
         with self._db.reading() as connection:
@@ -123,99 +117,71 @@ class VoteStore:
 
     # Comparisons and tasks
 
-    def add(self, new: Iterable[Comparison], k: int = 1) -> int:
+    def add(self, new: Iterable[Comparison], k: int = 1, most: int | None = None) -> int:
         """Add comparisons, each with a label task that wants ``k`` votes; how many were new.
 
-        Those that are there stay as they are, but for k: the last call's word counts.
+        Those that are there stay as they are, but for k: the last call's word counts. most: with
+        adaptive overlap, up to where a task's k was raised by its votes and is left alone.
         """
         rows = {comparison.id: comparison for comparison in new}
-        return self._db.write(lambda connection: intake.add(connection, rows, k))
+        return self._db.write(lambda connection: intake.add(connection, rows, k, most))
 
-    def want(self, k: int) -> int:
-        """Let every label task want ``k`` votes from now on; how many wanted another number."""
-        return self._db.write(lambda connection: intake.want(connection, k))
+    def want(self, k: int, most: int | None = None) -> int:
+        """Let every label task want ``k`` votes from now on; how many wanted another number.
+
+        most: as in ``add``.
+        """
+        return self._db.write(lambda connection: intake.want(connection, k, most))
+
+    def add_gold(self, items: Iterable[tuple[Comparison, Slot]]) -> int:
+        """Add pairs whose better slot is known, to be shown among the others; how many were new."""
+        given = list(items)
+        return self._db.write(lambda connection: ordering.add_gold(connection, given))
+
+    def tasks(self, *, with_tags: bool = False) -> list[TaskFacts]:
+        """Every task, gold items and hidden repeats among them, by id."""
+        with self._db.snapshot() as connection:
+            return ordering.facts(connection, with_tags=with_tags)
+
+    def arrange(self, places: Sequence[Place], facts: Mapping[str, Any]) -> None:
+        """Put tasks in another order, a few at a time; ``facts`` say in the chain which it is."""
+        for batch in chunks(places):
+            self._db.write(partial(ordering.move, places=batch))
+        self._db.write(lambda connection: ordering.finish_order(connection, facts))
+
+    def salt(self) -> str:
+        """What this store's random choices start from: 32 hexadecimal digits."""
+        with self._db.reading() as connection:
+            return connection.execute(_SALT).scalar_one()
 
     def comparisons(self, origin: str | None = None) -> list[Comparison]:
-        """All comparisons, or those of one origin, in the order they were added."""
-        query = sa.select(comparisons).order_by(comparisons.c.seq)
+        """All comparisons, or those of one origin, in the order they were added; no gold items."""
+        query = sa.select(comparisons).where(counting.IS_WORK).order_by(comparisons.c.seq)
         if origin is not None:
             query = query.where(comparisons.c.origin == origin)
         with self._db.reading() as connection:
-            return [ledger.comparison_of(row) for row in connection.execute(query).mappings()]
+            return [comparison_of(row) for row in connection.execute(query).mappings()]
 
-    def origins(self) -> list[str]:
-        """The distinct origins, sorted."""
-        query = sa.select(comparisons.c.origin).distinct().order_by(comparisons.c.origin)
-        with self._db.reading() as connection:
-            return list(connection.scalars(query))
-
-    # Serving
-
-    def next_task(self, rater: str) -> Task | None:
-        """The next open task that ``rater`` has not voted on, or None when nothing is left.
-
-        The order is random, other for each rater, and the same at each call.
-        """
-        start = derive_seed("task order", rater)
-        with self._db.reading() as connection:
-            for side in (tasks.c.priority >= start, tasks.c.priority < start):
-                query = (
-                    sa.select(tasks)
-                    .where(side, *counting.open_to(rater))
-                    .order_by(tasks.c.priority, tasks.c.id)
-                    .limit(1)
-                )
-                row = connection.execute(query).first()
-                if row is not None:
-                    return Task(row.id, row.comparison_id, row.kind, row.k)
-        return None
-
-    def serve(self, task_id: str, rater: str, shown_first: Slot) -> Served:
-        """Record which slot ``rater`` sees on the left and return the task as they see it.
-
-        The first record counts: a later call with the other side returns the side recorded.
-        Raises StoreError for an unknown task.
-        """
-        found = self.served(task_id, rater)
-        if found is not None:
-            return found
-        now, token = datetime.now(UTC), str(uuid.uuid4())
-
-        def work(connection: sa.Connection) -> None:
-            rows = chain.lock_raters(connection, [rater])
-            kind = connection.scalar(sa.select(tasks.c.kind).where(tasks.c.id == task_id))
-            if kind is None:
-                raise StoreError(f"task {task_id} is not in the store")
-            key = {"task_id": task_id, "rater": rater}
-            if connection.execute(sa.select(served).filter_by(**key)).first() is not None:
-                return  # by another request of the same rater
-            payload = {"side": shown_first, "lane": intake.IN_ORDER, "kind": kind}
-            event = NewEvent(token, rater, "served", task_id, now, payload)
-            chain.append(connection, rows, [event])
-            shown = {"shown_first": shown_first, "at": now, "lane": intake.IN_ORDER, "token": token}
-            connection.execute(sa.insert(served), {**key, **shown})
-            chain.save(connection, rows.values())
-
-        self._db.write(work)
-        self._written(1)
-        found = self.served(task_id, rater)
-        assert found is not None, "a row of `served` is never deleted"
-        return found
-
-    def served(self, task_id: str, rater: str) -> Served | None:
-        """The task as ``rater`` saw it, or None if it was never served to them."""
-        query = (
-            sa.select(comparisons, tasks.c.kind, tasks.c.k, served.c.shown_first)
-            .join(tasks, tasks.c.comparison_id == comparisons.c.id)
-            .join(served, served.c.task_id == tasks.c.id)
-            .where(served.c.task_id == task_id, served.c.rater == rater)
-        )
+    def comparison(self, comparison_id: str) -> Comparison:
+        """One comparison; StoreError where there is none of this id."""
+        query = sa.select(comparisons).where(comparisons.c.id == comparison_id)
         with self._db.reading() as connection:
             row = connection.execute(query).mappings().first()
         if row is None:
-            return None
-        task = Task(task_id, row["id"], row["kind"], row["k"])
-        return Served(task, ledger.comparison_of(row), row["shown_first"])
+            raise StoreError(f"comparison {comparison_id} is not in the store")
+        return comparison_of(row)
+
+    def origins(self) -> list[str]:
+        """The distinct origins, sorted."""
+        query = sa.select(comparisons.c.origin).where(counting.IS_WORK).distinct()
+        with self._db.reading() as connection:
+            return list(connection.scalars(query.order_by(comparisons.c.origin)))
+
+    # Serving
+
+    def leases(self, wanted: Wanted | None = None, clock: Clock = database_clock) -> Leases:
+        """Who holds which task. wanted: how many votes a task wants, where its votes say so."""
+        return Leases(self._db, wanted=wanted, clock=clock, written=self._signer.wrote_elsewhere)
 
     # Votes
 
@@ -225,7 +191,7 @@ class VoteStore:
         Raises StoreError for a vote on a task that is not in the store.
         """
         written = self._db.write(lambda connection: ledger.append(connection, new))
-        self._written(len(written))
+        self._signer.wrote(len(written))
         return len(written)
 
     def vote(self, new: Vote) -> Vote:
@@ -237,13 +203,13 @@ class VoteStore:
 
         def work(connection: sa.Connection) -> Vote:
             written = ledger.append(connection, [new])
-            stored = written[0] if written else ledger.vote_by_id(connection, new.id)
+            stored = written[0] if written else vote_by_id(connection, new.id)
             if stored is None:
                 raise StoreError(f"vote id {new.id} is that of another event")
             return stored
 
         stored = self._db.write(work)
-        self._written(1)
+        self._signer.wrote(1)
         return stored
 
     def undo(self, rater: str, vote_id: str) -> Vote | None:
@@ -254,38 +220,43 @@ class VoteStore:
 
         def work(connection: sa.Connection) -> Vote | None:
             chain.lock_raters(connection, [rater])
-            done = ledger.vote_by_id(connection, vote_id)
+            done = vote_by_id(connection, vote_id)
             if done is not None:
                 return done
-            last = ledger.newest(connection, rater)
+            last = newest(connection, rater)
             if last is None:
                 return None
-            withdrawal = Vote(
-                id=vote_id,
-                task_id=last.task_id,
-                comparison_id=last.comparison_id,
-                rater=rater,
-                rater_kind=last.rater_kind,
-                choice="withdrawn",
-                at=datetime.now(UTC),
-                shown_first=last.shown_first,
-                guideline_version=last.guideline_version,
-                replaces=last.id,
-            )
+            withdrawal = ledger.withdrawal(last, vote_id, datetime.now(UTC))
             return ledger.append(connection, [withdrawal])[0]
 
         withdrawn = self._db.write(work)
-        self._written(1)
+        self._signer.wrote(1)
         return withdrawn
 
-    def votes(self, origin: str | None = None) -> list[Vote]:
-        """Every vote ever written, replaced and withdrawn ones among them, oldest first."""
-        query = ledger.votes_with_words().order_by(votes.c.seq)
+    def votes(self, origin: str | None = None, *, hidden: bool = False) -> list[Vote]:
+        """Every vote ever written, replaced and withdrawn ones among them, oldest first.
+
+        hidden: also those on gold items and on repeats, which say how a rater does and are no
+        votes on the work.
+        """
+        query = votes_with_words().order_by(votes.c.seq)
+        if not hidden:
+            query = query.where(votes.c.task_id.not_in(counting.HIDDEN_TASKS))
         if origin is not None:
             of_origin = sa.select(comparisons.c.id).where(comparisons.c.origin == origin)
             query = query.where(votes.c.comparison_id.in_(of_origin))
         with self._db.reading() as connection:
-            return [ledger.vote_of(row) for row in connection.execute(query).mappings()]
+            return [vote_of(row) for row in connection.execute(query).mappings()]
+
+    def history(self, rater: str, before: int | None = None, limit: int = 50) -> list[Entry]:
+        """A rater's votes that stand, newest first; before: only those written before that one."""
+        with self._db.reading() as connection:
+            return counting.history(connection, rater, before, limit)
+
+    def standing_vote(self, rater: str, vote_id: str) -> Vote | None:
+        """The vote of this id with its words, if it is the rater's and stands."""
+        with self._db.reading() as connection:
+            return counting.standing_vote(connection, rater, vote_id)
 
     # Guidelines
 
@@ -293,7 +264,7 @@ class VoteStore:
         """Let ``text`` be what raters are told from now on; whether it was another before."""
         now = datetime.now(UTC)
         changed = self._db.write(lambda c: guidance.set_guidelines(c, version, text, now))
-        self._written(int(changed))
+        self._signer.wrote(int(changed))
         return changed
 
     def guidelines(self, version: str) -> str | None:
@@ -319,7 +290,7 @@ class VoteStore:
         """
         now = datetime.now(UTC)
         erased = self._db.write(lambda c: people.erase(c, name_or_id, words=words, now=now))
-        self._written(1)
+        self._signer.wrote(1)
         self.sign()
         return replace(erased, wiped=self._db.wipe())
 
@@ -330,10 +301,16 @@ class VoteStore:
         with self._db.reading() as connection:
             return counting.counts(connection, origin)
 
-    def progress(self, rater: str) -> RaterProgress:
-        """How far one rater is."""
+    def n_open(self) -> int:
+        """Ordinary tasks that have a place free, for whomever."""
         with self._db.reading() as connection:
-            return counting.progress(connection, rater)
+            return counting.n_open(connection)
+
+    def progress(self, rater: str, n_open: int | None = None) -> RaterProgress:
+        """How far one rater is. n_open: as ``n_open`` said a moment ago, not to count it again."""
+        with self._db.reading() as connection:
+            n_free = counting.n_open(connection) if n_open is None else n_open
+            return counting.progress(connection, rater, n_free)
 
     def backup(self, path: str | Path) -> Path:
         """Copy the store as of now to an SQLite file, while others may write; the path.
@@ -399,21 +376,5 @@ class VoteStore:
             return replaying.differences(connection, replaying.views_of(connection))
 
     def sign(self) -> None:
-        """Sign the ends of the chains that have grown, whoever wrote them.
-
-        What cannot be signed now is signed by the next head, with a warning in the log: the votes
-        are on disk already, and a fault here must not look as if they were not.
-        """
-        self._n_unsigned, self._signed_at = 0, time.monotonic()
-        try:
-            key = heads.find_or_make_key(self._home)
-            if key is not None:
-                self._db.write(lambda connection: heads.sign(connection, key, datetime.now(UTC)))
-        except PrefkitError as error:
-            _log.warning("the chains of votes were not signed: %s", error)
-
-    def _written(self, n: int) -> None:
-        self._n_unsigned += n
-        waited = time.monotonic() - self._signed_at
-        if self._n_unsigned >= SIGN_EVERY or (self._n_unsigned and waited >= SIGN_SECONDS):
-            self.sign()
+        """Sign the ends of the chains that have grown, whoever wrote them (store/signer.py)."""
+        self._signer.sign()

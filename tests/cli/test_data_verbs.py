@@ -45,18 +45,16 @@ def voted(tmp_path):
     comparisons = load_comparisons(tmp_path / "three.jsonl")
     with VoteStore.open(Workspace.open(folder).store_path) as store:
         store.add(comparisons)
-        for choice in ("b", "both_bad"):
-            task = store.next_task("ann")
-            assert task is not None
-            store.add_votes([_vote(task, choice)])
+        for choice, comparison in zip(("b", "both_bad"), comparisons, strict=False):
+            store.add_votes([_vote(comparison, choice)])
     return folder
 
 
-def _vote(task, choice):
+def _vote(comparison, choice):
     return Vote(
-        id=f"v-{task.id}",
-        task_id=task.id,
-        comparison_id=task.comparison_id,
+        id=f"v-{comparison.id}",
+        task_id=comparison.id,
+        comparison_id=comparison.id,
         rater="ann",
         rater_kind="human",
         choice=choice,

@@ -11,11 +11,11 @@ from doc_pages import RUN, blocks_of, run_page
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 NOTES = {"plan.md", "architecture.md", "log.md", "demo.md"}  # for builders: nothing to type
-ON_THE_TINY_MODEL = {"stages.md"}  # run by test_stages.py
+RUN_ELSEWHERE = {"stages.md", "rest.md"}  # by test_stages.py and test_rest_page.py
 RUNNABLE = [
     page
     for page in PAGES
-    if page.name not in NOTES | ON_THE_TINY_MODEL
+    if page.name not in NOTES | RUN_ELSEWHERE
     and any(b.language in RUN and not b.skip for b in blocks_of(page))
 ]
 

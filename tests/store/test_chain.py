@@ -10,13 +10,14 @@ import stat
 import pytest
 import sqlalchemy as sa
 import tampering
+from lease_cases import take
 from sqlalchemy.exc import DBAPIError
 from store_cases import pairs, vote
 
 from prefkit.core.errors import EnvironmentFault, StoreError
 from prefkit.store import VoteStore
 from prefkit.store import heads as heads_module
-from prefkit.store import votes as votes_module
+from prefkit.store import signer as signer_module
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def voted(store, place):
     given = pairs(4)
     store.add(given, k=2)
     for rater in ("kim", "lee"):
-        store.serve(given[0].id, rater, "b")
+        take(store, rater)
         store.add_votes([vote(given[0], rater), vote(given[1], rater, "tie", rationale="so ✓")])
         store.vote(vote(given[0], rater, "b", strength=2, p_a=0.1, aspects={"style": "a"}))
         store.undo(rater, f"undo-{rater}")
@@ -285,7 +286,7 @@ def test_chains_are_signed_after_ten_minutes_though_few_events_came(store, place
     store.add(given)
     store.vote(vote(given[0]))
     assert tampering.rows(place, "SELECT * FROM heads") == []
-    monkeypatch.setattr(votes_module, "SIGN_SECONDS", 0)  # they have passed
+    monkeypatch.setattr(signer_module, "SIGN_SECONDS", 0)  # they have passed
     store.vote(vote(given[1]))
     monkeypatch.undo()
     assert len(tampering.rows(place, "SELECT * FROM heads")) == 1

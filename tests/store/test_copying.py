@@ -8,6 +8,7 @@ import sys
 import psycopg
 import pytest
 import tampering
+from lease_cases import take
 from store_cases import pair, pairs, vote
 
 from prefkit.cli.app import main
@@ -27,7 +28,7 @@ def filled(tmp_path):
         store.add(given, k=2)
         kim = store.rater_id("kim")
         store.set_guidelines("v1", "Be kind \u2713")
-        store.serve(given[0].id, kim, "b")
+        take(store, kim)
         store.add_votes([vote(c, kim, "tie", strength=0, rationale="so \u2713") for c in given])
         store.undo(kim, "undo-1")
     return tmp_path

@@ -145,9 +145,9 @@ def test_what_was_migrated_is_sound_and_goes_on(old, tmp_path):
         of_name = {name: rater for rater, name in store.rater_names().items()}
         assert sorted(of_name) == [NAME, "lee", "only looked"]
         assert store.rater_id(NAME) == of_name[NAME]
-        shown = store.served(GIVEN[4].id, of_name["only looked"])
-        assert shown is not None
-        assert shown.shown_first == "a"
+        leases, looked = store.leases(), of_name["only looked"]
+        token = leases.token_of(looked, GIVEN[4].id)
+        assert leases.seen(looked, token).shown_first == "a"
         counts = store.counts()
         assert (counts.votes, counts.standing, counts.done) == (8, 5, 2)
         assert store.undo(of_name[NAME], "new-undo").replaces == "vote-4"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import tampering
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lease_cases import Desk, plan
 from store_cases import pairs, vote
 
 from prefkit.store import VoteStore, chain, ledger
@@ -40,7 +41,7 @@ def _run(store, steps):
         elif what == "undo":
             store.undo(rater, f"undo-{number}")
         elif what == "serve":
-            store.serve(comparison.id, rater, "ab"[index % 2])
+            Desk(store.leases(), plan(side="ab"[index % 2])).next(rater)
         elif what == "batch":
             store.add_votes([vote(c, rater, choice, rater_kind=kind) for c in COMPARISONS])
         elif what == "k":

@@ -7,6 +7,7 @@ from collections import Counter
 
 import psycopg
 import pytest
+from lease_cases import Desk, plan, take
 from store_cases import pair, pairs, vote
 
 from prefkit.core.errors import StoreError
@@ -53,13 +54,14 @@ def test_votes_cannot_be_changed_deleted_or_truncated(address):
 
 def test_eight_threads_give_exactly_k_votes_that_are_not_late(address):
     given = pairs(12)
-    pair_of = {c.id: c for c in given}
     with VoteStore.open(address) as store:
         store.add(given, k=2)
 
         def label(rater):
-            while task := store.next_task(rater):
-                store.vote(vote(pair_of[task.id], rater, "tie"))
+            desk = Desk(store.leases(), plan(2))
+            while (now := desk.next(rater)).state != "done":
+                if now.held:
+                    desk.vote(rater, now.held[0], "tie")
 
         threads = [threading.Thread(target=label, args=(f"rater-{i}",)) for i in range(8)]
         for thread in threads:
@@ -77,18 +79,18 @@ def test_a_backup_is_an_sqlite_store_with_all_there_is(address, tmp_path):
         store.add(given, k=2)
         kim = store.rater_id("kim")
         store.add_votes([vote(c, kim, "tie", strength=0, rationale="\u2713") for c in given])
-        store.serve(given[0].id, kim, "b")
         store.undo(kim, "undo-1")
+        lease = take(store, kim)
         copy = store.backup(tmp_path / "copies" / "votes.db")
         votes, names = store.votes(), store.rater_names()
-        served = store.served(given[0].id, kim)
+        seen = store.leases().seen(kim, lease.token)
         with pytest.raises(StoreError, match="exists already"):
             store.backup(copy)
     assert [path.name for path in copy.parent.iterdir()] == ["votes.db"]
     with VoteStore.open(copy, create=False) as copied:
         assert copied.comparisons() == given
         assert (copied.votes(), copied.rater_names()) == (votes, names)
-        assert copied.served(given[0].id, kim) == served
+        assert copied.leases().seen(kim, lease.token) == seen
         examined = copied.examine()
         assert (examined.faults, examined.n_heads) == ([], 1)
         assert copied.vote(vote(given[0], kim, "a")).choice == "a"

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from lease_cases import Desk, plan
 from store_cases import pair, pairs, vote
 
 from prefkit.core.errors import PrefkitError, StoreError
@@ -98,9 +99,6 @@ class StoreMachine(RuleBasedStateMachine):
         assert (counts.done, counts.open) == (len(done), 4 - len(done))
         for rater in RATERS:
             left = {c.id for c in self.comparisons if (rater, c.id) not in self.stands} - done
-            task = self.store.next_task(rater)
-            assert (task is None) == (not left)
-            assert task is None or task.id in left
             assert self.store.progress(rater).left == len(left)
 
 
@@ -140,8 +138,8 @@ def test_a_larger_k_reopens_what_was_done(store):
     store.add_votes([vote(c) for c in given])
     assert store.counts().open == 0
     assert store.want(2) == 2
-    assert (store.counts().open, store.next_task("lee") is not None) == (2, True)
-    assert store.next_task("kim") is None
+    assert (store.counts().open, store.progress("lee").left) == (2, 2)
+    assert store.progress("kim").left == 0
 
 
 def test_add_votes_is_all_or_nothing(store):
@@ -174,46 +172,17 @@ def test_votes_cannot_be_changed_or_deleted(store, tmp_path, statement):
     assert [v.choice for v in store.votes()] == ["a"]
 
 
-def test_the_side_first_recorded_is_the_side_for_ever(store):
-    (only,) = pairs(1)
-    store.add([only])
-    assert store.serve(only.id, "kim", "b").shown_first == "b"
-    assert store.serve(only.id, "kim", "a").shown_first == "b"
-    assert store.serve(only.id, "lee", "a").shown_first == "a"
-    assert store.served(only.id, "mia") is None
-    with pytest.raises(StoreError, match="not in the store"):
-        store.serve("0" * 32, "kim", "a")
-
-
-def test_the_order_is_stable_for_a_rater_and_other_for_another(store):
-    given = pairs(30)
-    store.add(given)
-
-    def order(rater):
-        seen = []
-        while task := store.next_task(rater):
-            assert store.next_task(rater) == task
-            seen.append(task.id)
-            store.add_votes([vote(pair_of[task.id], rater, "skip")])
-        return seen
-
-    pair_of = {c.id: c for c in given}
-    kim, lee = order("kim"), order("lee")
-    assert sorted(kim) == sorted(lee) == sorted(pair_of)
-    assert kim != lee
-    assert kim != list(pair_of)
-
-
 def test_eight_threads_give_exactly_k_votes_that_are_not_late(tmp_path):
     given = pairs(12)
     path = tmp_path / "votes.db"
     with VoteStore.open(path) as store:
         store.add(given, k=2)
-        pair_of = {c.id: c for c in given}
 
         def label(rater):
-            while task := store.next_task(rater):
-                store.vote(vote(pair_of[task.id], rater, "tie"))
+            desk = Desk(store.leases(), plan(2))
+            while (now := desk.next(rater)).state != "done":
+                if now.held:
+                    desk.vote(rater, now.held[0], "tie")
 
         threads = [threading.Thread(target=label, args=(f"rater-{i}",)) for i in range(8)]
         for thread in threads:

@@ -1,0 +1,350 @@
+"""A task for a rater: found in order, held for a while, kept for the one who comes back.
+
+A lease is a place among a task's k votes (``tasks.n_leased``) until it ends in a vote or its time
+is over. A task is taken by raising the counter on its own row, under that row's lock, where
+``k > n_done + n_leased`` holds; nothing is ever counted over ``leases``, which would serve a task
+too often. All in the caller's transaction, which holds the lock of the rater's row.
+
+Each rater has a place in each lane: every task that they had is behind it. What is open again
+goes to the back (``ledger.behind_all``); what was passed by chance is met when a rater at the end
+of the lanes looks from their start once more.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from prefkit.core.ids import content_id
+from prefkit.core.records import Task
+from prefkit.core.rng import derive_rng
+from prefkit.store import chain
+from prefkit.store.chain import Kind, NewEvent, RaterRow
+from prefkit.store.database import Quick
+from prefkit.store.tables import AwareUtc, events, leases, served, standing, tasks
+
+Slot = Literal["a", "b"]
+OTHER: dict[Slot, Slot] = {"a": "b", "b": "a"}
+SLICE, IN_ORDER, GOLD, PERSONAL = range(4)  # lanes
+START = (-1, "")
+LOOK_AGAIN = timedelta(minutes=1)
+WINDOW = 250  # tasks looked at in one step by a rater who had many
+_STEPS = 16
+_LAST = (1 << 63) - 1
+REPEAT_AFTER = 20  # tasks served between a pair and its repeat
+_TRIED = 20
+_KEPT_WELL = timedelta(minutes=1)  # short of the full time: not worth a write
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A task that a rater holds. token: names it, once. live: it has a place among the k.
+
+    shown_first: the slot on the left.
+    """
+
+    token: str
+    task: Task
+    shown_first: Slot
+    lane: int
+    issued_at: datetime
+    expires_at: datetime
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LeasePlan:
+    """What a rater gets. want: tasks held at once. ttl: how long without a sign of life.
+
+    lanes: where to look, in this order; side: the slot on the left of a task that is new to the
+    rater; repeat_due: whether a hidden repeat is next. All three from the rater's row alone.
+    """
+
+    want: int
+    ttl: timedelta
+    lanes: Callable[[RaterRow], Sequence[int]]
+    side: Callable[[RaterRow], Slot]
+    repeat_due: Callable[[RaterRow], bool]
+
+
+@dataclass(slots=True)
+class Hand:
+    """What a rater holds, oldest first. walking: the search goes on with the next request."""
+
+    held: list[Leased]
+    walking: bool = False
+
+
+_TAIL = """
+   AND t.k > t.n_done + t.n_leased
+   AND (t.priority, t.id) > (:p, :i) AND (t.priority, t.id) <= (:end_p, :end_i)
+   AND NOT EXISTS (SELECT 1 FROM standing s WHERE s.task_id = t.id AND s.rater = :r {off})
+   AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.task_id = t.id AND l.rater = :r {off})
+ ORDER BY t.priority, t.id LIMIT 1"""
+_GIVEN = "id, comparison_id, kind, k, priority"
+# INDEXED BY: a lost index is an error and not a scan of 100,000 rows.
+_FIND_SQLITE = (
+    "UPDATE tasks SET n_leased = n_leased + 1 WHERE id = (SELECT t.id FROM tasks t "
+    f"INDEXED BY tasks_open WHERE t.lane = :lane {_TAIL.format(off='')}) RETURNING {_GIVEN}"
+)
+# NO KEY: a vote's foreign key takes KEY SHARE, which FOR UPDATE would take for a lock to skip.
+# OFFSET 0: looks each row up in the index, where a join would read all that the rater ever did.
+_FIND_POSTGRESQL = (
+    "WITH c AS (SELECT t.id FROM tasks t WHERE t.lane = :lane "
+    f"{_TAIL.format(off='OFFSET 0')} FOR NO KEY UPDATE OF t SKIP LOCKED) "
+    "UPDATE tasks t SET n_leased = t.n_leased + 1 FROM c WHERE t.id = c.id RETURNING "
+    + ", ".join(f"t.{name}" for name in _GIVEN.split(", "))
+)
+_OPEN = "FROM tasks {index} WHERE lane = :lane AND k > n_done + n_leased"
+_BOUND = (
+    f"SELECT priority, id {_OPEN} AND (priority, id) > (:p, :i) "
+    "ORDER BY priority, id LIMIT 1 OFFSET :skipped"
+)
+_END = f"SELECT priority, id {_OPEN} ORDER BY priority DESC, id DESC LIMIT 1"
+_INDEX = {"sqlite": "INDEXED BY tasks_open", "postgresql": ""}
+_FIND = Quick(_FIND_SQLITE, _FIND_POSTGRESQL)
+_BOUND_OF = Quick(*(_BOUND.format(index=index) for index in _INDEX.values()))
+_END_OF = Quick(*(_END.format(index=index) for index in _INDEX.values()))
+_TAKE = Quick(
+    "UPDATE tasks SET n_leased = n_leased + 1 WHERE id = :id AND k > n_done + n_leased",
+    "WITH c AS (SELECT id FROM tasks WHERE id = :id AND k > n_done + n_leased "
+    "FOR NO KEY UPDATE SKIP LOCKED) "
+    "UPDATE tasks t SET n_leased = t.n_leased + 1 FROM c WHERE t.id = c.id",
+)
+_BY: sa.BindParameter[Any] = sa.bindparam("by")
+_ON: sa.BindParameter[Any] = sa.bindparam("on_task")
+_TOKEN: sa.BindParameter[Any] = sa.bindparam("of_token")
+_UNTIL: sa.BindParameter[Any] = sa.bindparam("until", type_=AwareUtc())
+_HELD = (
+    sa.select(leases, tasks.c.comparison_id, tasks.c.kind, tasks.c.k)
+    .join(tasks, tasks.c.id == leases.c.task_id)
+    .where(leases.c.rater == _BY)
+    .order_by(leases.c.issued_at, leases.c.token)
+)
+_EXTEND = sa.update(leases).where(leases.c.rater == _BY, leases.c.live).values(expires_at=_UNTIL)
+_REVIVE = sa.update(leases).where(leases.c.token == _TOKEN).values(live=True, expires_at=_UNTIL)
+_DROP = sa.delete(leases).where(leases.c.token == _TOKEN)
+_EPOCH = Quick("SELECT value FROM meta WHERE key = 'order_epoch'")
+_SHOWN = sa.select(served.c.shown_first, served.c.at).where(
+    served.c.task_id == _ON, served.c.rater == _BY
+)
+_NEW_LEASE, _NEW_SERVED, _NEW_TASK = sa.insert(leases), sa.insert(served), sa.insert(tasks)
+
+
+def fill(connection: sa.Connection, row: RaterRow, plan: LeasePlan, now: datetime) -> Hand:
+    """Let the rater hold ``plan.want`` tasks if there are so many; what they hold.
+
+    The caller saves ``row``.
+    """
+    hand = Hand(_renewed(connection, row.rater, plan.ttl, now))
+    while len(hand.held) < plan.want:
+        # Each later than the one before, whatever the clock says: the order they are shown in.
+        after = max([now, *(lease.issued_at + _MICROSECOND for lease in hand.held)])
+        found = _another(connection, row, plan, after, hand)
+        if found is None:
+            break
+        hand.held.append(found)
+    return hand
+
+
+def _renewed(connection: sa.Connection, rater: str, ttl: timedelta, now: datetime) -> list[Leased]:
+    """What the rater holds still, extended; what lapsed is theirs again if it has a place."""
+    until = now + ttl
+    held: list[Leased] = []
+    stale = False
+    for row in connection.execute(_HELD, {"by": rater}):
+        lease = _leased(row)
+        if lease.live:
+            stale |= lease.expires_at < until - _KEPT_WELL
+        elif lease.expires_at <= now:
+            if not take_place(connection, lease.task.id):
+                connection.execute(_DROP, {"of_token": lease.token})
+                continue
+            connection.execute(_REVIVE, {"of_token": lease.token, "until": until})
+            lease = replace(lease, live=True, expires_at=until)
+        held.append(lease)
+    if stale:
+        connection.execute(_EXTEND, {"by": rater, "until": until})
+        held = [replace(lease, expires_at=until) if lease.live else lease for lease in held]
+    return held
+
+
+def take_place(connection: sa.Connection, task_id: str) -> bool:
+    """Take one of the task's places if one is free."""
+    return _TAKE(connection, id=task_id).rowcount == 1
+
+
+def _leased(row: Any) -> Leased:
+    task = Task(row.task_id, row.comparison_id, row.kind, row.k)
+    return Leased(
+        row.token, task, row.shown_first, row.lane, row.issued_at, row.expires_at, row.live
+    )
+
+
+def _another(
+    connection: sa.Connection, row: RaterRow, plan: LeasePlan, now: datetime, hand: Hand
+) -> Leased | None:
+    _keep_to_the_order(connection, row)
+    if plan.repeat_due(row):
+        repeat = _new_repeat(connection, row)
+        if repeat is not None:
+            return hold(connection, row, repeat[0], PERSONAL, repeat[1], plan.ttl, now)
+    lanes = list(plan.lanes(row))
+    for turn in (0, 1):
+        for lane in lanes:
+            found, walking = _find(connection, row, lane)
+            hand.walking |= walking
+            if found is not None:
+                task = Task(found.id, found.comparison_id, found.kind, found.k)
+                return hold(connection, row, task, lane, plan.side(row), plan.ttl, now)
+        seen = row.looked_at
+        if hand.walking or turn == 1 or (seen is not None and abs(now - seen) < LOOK_AGAIN):
+            return None
+        row.looked_at = now
+        row.at[SLICE] = row.at[IN_ORDER] = START
+    return None
+
+
+def _keep_to_the_order(connection: sa.Connection, row: RaterRow) -> None:
+    """From the start again where tasks were added or put in another order since."""
+    epoch = int(_EPOCH(connection).scalar_one())
+    if row.epoch != epoch:
+        row.epoch = epoch
+        row.at = dict.fromkeys(row.at, START)
+
+
+def _find(connection: sa.Connection, row: RaterRow, lane: int) -> tuple[Any | None, bool]:
+    """The next open task of a lane, taken; or None, and whether the end was not reached.
+
+    The tasks that a rater had are looked up one by one; of many, WINDOW at a time.
+    """
+    few = max(row.n_served, row.n_votes) < WINDOW
+    for _ in range(_STEPS):
+        p, i = row.at[lane]
+        place: dict[str, Any] = {"lane": lane, "p": p, "i": i}
+        bound: Any = None if few else _BOUND_OF(connection, **place, skipped=WINDOW - 1).first()
+        end_p, end_i = (_LAST, "") if bound is None else (bound[0], bound[1])
+        values = {**place, "end_p": end_p, "end_i": end_i, "r": row.rater}
+        found = _FIND(connection, **values).first()
+        if found is not None:
+            row.at[lane] = (found.priority, found.id)
+            return found, False
+        if bound is None:
+            end: Any = _END_OF(connection, lane=lane).first()
+            if end is not None and tuple(end) > row.at[lane]:
+                row.at[lane] = (end[0], end[1])
+            return None, False
+        row.at[lane] = (end_p, end_i)
+    return None, True
+
+
+def hold(
+    connection: sa.Connection,
+    row: RaterRow,
+    task: Task,
+    lane: int,
+    side: Slot,
+    ttl: timedelta,
+    now: datetime,
+    *,
+    live: bool = True,
+) -> Leased:
+    """Note that the rater holds ``task``, whose place (if live) is taken already.
+
+    What they had before comes with the sides it had, and stands before what is new.
+    """
+    token = str(uuid.uuid4())
+    shown = connection.execute(_SHOWN, {"on_task": task.id, "by": row.rater}).first()
+    first: Slot = side if shown is None else shown.shown_first
+    lease: dict[str, Any] = {
+        "token": token,
+        "task_id": task.id,
+        "rater": row.rater,
+        "shown_first": first,
+        "lane": lane,
+        "issued_at": now if shown is None else shown.at,
+        "expires_at": now + ttl,
+        "live": live,
+    }
+    connection.execute(_NEW_LEASE, lease)
+    payload = {"side": first, "lane": lane, "kind": task.kind}
+    kind: Kind = "served" if shown is None else "again"
+    chain.append(
+        connection, {row.rater: row}, [NewEvent(token, row.rater, kind, task.id, now, payload)]
+    )
+    if shown is None:
+        names = ("task_id", "rater", "shown_first", "lane", "token")
+        connection.execute(_NEW_SERVED, {"at": now, **{name: lease[name] for name in names}})
+    return Leased(token, task, first, lane, lease["issued_at"], lease["expires_at"], live)
+
+
+# Hidden repeats
+
+
+_MY_SERVED = sa.select(events.c.n).where(events.c.rater == _BY, events.c.kind == "served")
+_LONG_AGO = _MY_SERVED.order_by(events.c.n.desc()).limit(1).offset(REPEAT_AFTER - 1)
+_CANDIDATES = (
+    sa.select(tasks.c.comparison_id, served.c.shown_first)
+    .select_from(events)
+    .join(tasks, tasks.c.id == events.c.task_id)
+    .join(served, (served.c.task_id == events.c.task_id) & (served.c.rater == events.c.rater))
+    .join(standing, (standing.c.task_id == tasks.c.id) & (standing.c.rater == events.c.rater))
+    .where(
+        events.c.rater == _BY,
+        events.c.kind == "served",
+        events.c.n >= sa.bindparam("since"),
+        events.c.n <= sa.bindparam("until_n"),
+        tasks.c.kind == "label",
+        standing.c.choice != "skip",
+    )
+    .order_by(events.c.n)
+    .limit(_TRIED)
+)
+
+
+def repeat_id(comparison_id: str, rater: str) -> str:
+    """The id of the hidden repeat of a comparison for one rater."""
+    return content_id(["repeat", comparison_id, rater])
+
+
+def _new_repeat(connection: sa.Connection, row: RaterRow) -> tuple[Task, Slot] | None:
+    """A task of the rater's own for a pair they voted on long ago, and its side: the other one."""
+    last = connection.scalar(_LONG_AGO, {"by": row.rater})
+    if last is None:
+        return None
+    since = derive_rng("repeat", row.rater, row.n_served).randint(1, last)
+    values = {"by": row.rater, "since": since, "until_n": last}
+    for comparison_id, shown_first in connection.execute(_CANDIDATES, values).all():
+        task = Task(repeat_id(comparison_id, row.rater), comparison_id, "repeat", 1)
+        if connection.scalar(sa.select(tasks.c.id).where(tasks.c.id == task.id)) is None:
+            new = {
+                "id": task.id,
+                "comparison_id": comparison_id,
+                "kind": "repeat",
+                "k": 1,
+                "n_done": 0,
+                "n_leased": 1,
+                "shuffle": 0,
+                "lane": PERSONAL,
+                "priority": 0,
+                "only_rater": row.rater,
+            }
+            connection.execute(_NEW_TASK, new)
+            return task, OTHER[shown_first]
+    return None
+
+
+_RESET = sa.text(
+    "UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) WHERE key = 'order_epoch'"
+)
+
+
+def reset_places(connection: sa.Connection) -> None:
+    """Let every rater begin at the start of the lanes with their next task."""
+    connection.execute(_RESET)

@@ -296,9 +296,10 @@ def train_round(job: Job, number: int, curated: Sequence[Manifest]) -> Manifest:
     folder, loop = job.folder(number), job.project.loop
     used = range(1, number + 1) if loop.data == "accumulate" else [number]
     start = job.adapter(number - 1) if loop.start == "previous" else None
-    settings = job.project.train.model_copy(
-        update={"seed": derive_seed("train", job.project.seed, number)}
-    )
+    changes: dict[str, Any] = {"seed": derive_seed("train", job.project.seed, number)}
+    if job.project.train.reference == "start" and number == 1:
+        changes["reference"] = "base"  # what the rounds start from
+    settings = job.project.train.model_copy(update=changes)
     inputs = {f"examples:{n}": curated[n - 1].outputs["examples.parquet"] for n in used}
     inputs["policy"] = policy_digest(job.source, start)
     config = {

@@ -15,6 +15,7 @@ from prefkit.core.files import read_json
 from prefkit.core.progress import Progress
 from prefkit.core.records import TrainRow
 from prefkit.core.rng import derive_rng
+from prefkit.policy.adapter_base import check_base
 from prefkit.policy.context import context_of
 from prefkit.policy.load import (
     Policy,
@@ -156,6 +157,11 @@ def make_plan(
 
     Raises DataError for faulty or missing rows, ModelError and ConfigError as their parts do.
     """
+    if settings.reference == "start" and start is None:
+        raise ConfigError(
+            "reference start is the adapter that training starts from, and none was given",
+            hint="give --adapter DIR (start_adapter in Python), or reference=base",
+        )
     asked = make_objective(settings, constraints)
     pick_device(settings.device)
     check_trackers(settings.trackers)
@@ -168,6 +174,8 @@ def make_plan(
     if loaded is not None:
         _check_kind(loaded, objective)
     source = _source(model, progress)
+    if start is not None:
+        check_base(source, start)
     if start is None:
         _check_adapter(source, loaded, settings, objective)
     tokenizer = loaded.tokenizer if loaded else load_tokenizer(source)

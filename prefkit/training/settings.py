@@ -104,7 +104,9 @@ class TrainSettings(AdapterSettings):
         "the oldest part of the prompt, drop leaves the row out. All are counted.",
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32", "float64"] = Field(
-        default="auto", description="Precision of the model; auto is bfloat16."
+        default="auto",
+        description="Precision that the model is held and computed in; auto is bfloat16, whatever "
+        "its files hold. What is trained is updated in fp32.",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     seed: int = Field(

@@ -50,6 +50,7 @@ class Plan:
 
     n_flipped: pairs whose sides reading swapped, because p < 0.5. left_out: reason → answers that
     are not trained on though their row is. n_shared_prompts: held-out prompts that are trained on.
+    n_without_p: rows that have no p where others of their file have one.
     """
 
     source: ModelSource
@@ -67,6 +68,7 @@ class Plan:
     n_flipped: int = 0
     left_out: Mapping[str, int] = field(default_factory=dict[str, int])
     n_shared_prompts: int = 0
+    n_without_p: int = 0
 
     @property
     def run(self) -> str:
@@ -209,6 +211,7 @@ def make_plan(
         n_flipped=given.n_flipped,
         left_out=Counter(given.left_out) + Counter(rows.left_out) + Counter(held.left_out),
         n_shared_prompts=len(_prompts(rows) & _prompts(held)),
+        n_without_p=given.n_without_p,
     )
     return replace(plan, identity=identify(plan))
 
@@ -224,6 +227,7 @@ class _Given:
     held_dropped: Mapping[str, int]
     left_out: Mapping[str, int]
     n_flipped: int
+    n_without_p: int
 
 
 def _read(
@@ -256,6 +260,7 @@ def _read(
         held_dropped,
         Counter(tied=sum(file.n_tied for file in files)),
         sum(file.n_flipped for file in files),
+        sum(file.n_without_p for file in files),
     )
 
 

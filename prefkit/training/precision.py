@@ -14,8 +14,9 @@ from prefkit.training.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """dtype: what the model is held and computed in, adapter included. trained: in what the trained
-    weights are updated and written. stored: of the model's own files, None where they do not say."""
+    """dtype: what the model is held and computed in, adapter included. trained: what the trained
+    weights are updated and written in. stored: what the model's files hold, None where they do not
+    say."""
 
     dtype: str
     trained: str
@@ -28,7 +29,7 @@ class Precision:
 
 
 def precision_of(plan: Plan, dtype: torch.dtype, masters: Mapping[str, Tensor]) -> Precision:
-    """The precision of a run whose model is held in ``dtype``. masters: what is trained, by name."""
+    """The precision of a run with its model in ``dtype``; masters: what is trained, by name."""
     trained = next((value.dtype for value in masters.values()), dtype)
     held = _name(dtype)
     return Precision(held, _name(trained), held if plan.loaded else _stored(plan))

@@ -30,7 +30,8 @@ class TrainResult:
     data that are trained on and measured; n_trained: the rows of an epoch's steps, more where each
     answer of a pair is one. dropped, heldout_dropped: reason → rows, of the data and of those held
     out. left_out: reason → answers not used though their row is; n_flipped: pairs whose sides were
-    swapped, p < 0.5; both of all that was read. n_shared_prompts: held-out prompts trained on too.
+    swapped, p < 0.5; n_without_p: rows without p where others have one, taken as certain; all
+    three of all that was read. n_shared_prompts: held-out prompts trained on too.
     alarms: what was told on the way. resumed_from: the step a killed run went on from, else None.
     dtype, trained_dtype, stored_dtype: as in Precision. seconds: of this process.
     tokens_per_second: as if every answer had fed its own prompt.
@@ -49,6 +50,7 @@ class TrainResult:
     n_rows: int
     n_trained: int
     n_flipped: int
+    n_without_p: int
     dropped: dict[str, int]
     left_out: dict[str, int]
     n_truncated: int
@@ -85,6 +87,7 @@ class TrainResult:
             f"truncated: {self.n_truncated}",
             "answers left out": left_out if self.left_out else None,
             "sides swapped": f"{self.n_flipped} (p < 0.5)" if self.n_flipped else None,
+            "rows without p": f"{self.n_without_p}, taken as certain" if self.n_without_p else None,
             "reference": self.reference,
             "rows in memory": self.layout,
             "precision": str(Precision(self.dtype, self.trained_dtype, self.stored_dtype)),
@@ -202,6 +205,7 @@ def make_result(
         n_rows=plan.rows.n_kept,
         n_trained=len(plan.rows.rows),
         n_flipped=plan.n_flipped,
+        n_without_p=plan.n_without_p,
         dropped=plan.rows.dropped,
         left_out=dict(plan.left_out),
         n_truncated=plan.rows.n_truncated,

@@ -17,8 +17,9 @@ from typing import Any
 from prefkit.core.errors import DataError
 from prefkit.core.ids import canonical_json
 from prefkit.core.records import Comparison, Messages, Prompt, TrainRow
-from prefkit.formats.load import first_faults
+from prefkit.formats.rows import first_faults
 from prefkit.formats.train import TrainData, read_train_data
+from prefkit.formats.values import tools_value
 from prefkit.policy.template import (
     Exchange,
     Truncation,
@@ -340,7 +341,11 @@ def _unicode_fault(row: TrainRow) -> str | None:
 
 def _json_fault(row: TrainRow) -> str | None:
     """Text that has to be JSON and is not."""
-    texts = [("tools", row.prompt.tools)]
+    try:
+        tools_value(row.prompt.tools)
+    except ValueError as error:
+        return str(error)
+    texts: list[tuple[str, str | None]] = []
     for messages in (row.prompt.messages, *row.completions):
         texts += [("tool_calls", message.tool_calls) for message in messages]
     for name, text in texts:

@@ -51,7 +51,10 @@ def whole(tokenizer, tree, index=0):
         ({"prompt": Prompt("x", (Message.of("user", "\ude00"),))}, "prompt is no valid Unicode"),
         ({"votes": "["}, "votes is not JSON"),
         ({"votes": '[{"choice": "left"}]'}, "a vote's choice is 'left'"),
-        ({"prompt": Prompt("x", (Message.of("user", "q"),), tools="{")}, "tools is not JSON"),
+        (
+            {"prompt": Prompt("x", (Message.of("user", "q"),), tools="{")},
+            "tools is '{'; expected JSON",
+        ),
     ],
 )
 def test_a_faulty_row_is_refused_by_its_id(pairs, change, what):
@@ -60,6 +63,12 @@ def test_a_faulty_row_is_refused_by_its_id(pairs, change, what):
         read_rows([*pairs[:3], bad], "pair")
     assert bad.id in caught.value.message
     assert what in caught.value.message
+
+
+def test_tools_that_are_json_but_no_list_of_schemas_are_refused(pairs):
+    bad = replace(pairs[0], prompt=replace(pairs[0].prompt, tools='"hammer"'))
+    with pytest.raises(DataError, match="tools is .* expected a list of JSON schemas"):
+        read_rows([bad], "pair")
 
 
 def test_all_faults_are_counted_and_the_first_are_shown(pairs):

@@ -209,8 +209,11 @@ def test_p_that_is_nan_is_named_and_not_read_as_certain(wrap):
             read(wrap(rows))
 
 
-GAPS = [{"prompt": "q", "chosen": "a", "rejected": f"b {i}", "p": p, "weight": w, "margin": m}
-        for i, (p, w, m) in enumerate([(0.8, 2.0, 1.5), (None, None, None), (0.9, 1.0, None)])]  # fmt: skip
+NUMBERS = [(0.8, 2.0, 1.5), (None, None, None), (0.9, 1.0, None)]
+GAPS = [
+    {"prompt": "q", "chosen": "a", "rejected": f"b {i}", "p": p, "weight": weight, "margin": margin}
+    for i, (p, weight, margin) in enumerate(NUMBERS)
+]
 
 
 def gaps_in(kind, folder):
@@ -277,7 +280,7 @@ PLAIN = {"prompt": "q", "chosen": "a", "rejected": "b"}
             "row 3: prompt is 'Human: hi' (a transcript); expected text",
         ),
         (
-            [{"question": 7, "chosen": "a", "rejected": "b"}, PLAIN],
+            [{"question": q, "chosen": "a", "rejected": "b"} for q in (7, "q")],
             "row 1: question is 7; expected text",
         ),
         (

@@ -67,7 +67,7 @@ def test_a_faulty_row_is_refused_by_its_id(pairs, change, what):
 
 def test_tools_that_are_json_but_no_list_of_schemas_are_refused(pairs):
     bad = replace(pairs[0], prompt=replace(pairs[0].prompt, tools='"hammer"'))
-    with pytest.raises(DataError, match="tools is .* expected a list of JSON schemas"):
+    with pytest.raises(DataError, match=r"tools is .* expected a list of JSON schemas"):
         read_rows([bad], "pair")
 
 

@@ -140,3 +140,25 @@ def test_a_run_that_cannot_be_measured_says_why(model, pairs, tmp_path, wish):
     with pytest.raises(ConfigError, match="all rows are on one prompt") as told:
         train(model, one, settings(**wish, heldout_share=0.5), out=tmp_path)
     assert "heldout_share" not in (told.value.hint or "")
+
+
+def test_rows_without_a_p_beside_rows_with_one_are_counted_in_the_result(model, tmp_path):
+    rows = [
+        {"prompt": f"the sea {i}?", "chosen": "a", "rejected": "b", "p": p, "id": f"mine {i}"}
+        for i, p in enumerate((0.8, None, 0.9, None))
+    ]
+    found = train(model, rows, settings(), out=tmp_path)
+    assert found.n_without_p == 2
+    assert found.facts()["rows without p"] == "2, taken as certain"
+    seen = labels(tmp_path)
+    assert seen == {"mine 0": 0.8, "mine 1": 1.0, "mine 2": 0.9, "mine 3": 1.0}
+    worst = (tmp_path / "worst.jsonl").read_text().splitlines()
+    assert {json.loads(line)["id"] for line in worst} == set(seen)
+    full = [{**row, "p": 1.0} for row in rows]
+    assert "rows without p" not in train(model, full, settings(), out=tmp_path / "b").facts()
+
+
+def test_a_fault_of_a_row_names_it_as_its_data_do(model, tmp_path):
+    rows = [{"prompt": "q", "chosen": "a", "rejected": "b \ud83d", "id": 41}]
+    with pytest.raises(DataError, match=r"row 41 \(list: row 1\): rejected is no valid Unicode"):
+        train(model, rows, settings(), out=tmp_path)

@@ -31,7 +31,8 @@ def inspect_as_trained(
     as_json: bool,
     **where: Any,
 ) -> None:
-    """Print the inspection; where: layout, split, revision and mapping of the data."""
+    """Print the inspection; where: layout, split, revision and mapping of the data, and
+    arguments for the chat template."""
     from prefkit.core.errors import require
 
     require("transformers", "train")
@@ -66,7 +67,7 @@ def _read(data: str, where: Mapping[str, Any]) -> ReadRows:
 
     if is_workspace(data):
         loaded, _ = examples_of(data)
-        return read_rows(loaded.table)
+        return read_rows(loaded.table, arguments=where["arguments"])
     return read_rows(data, **where)
 
 

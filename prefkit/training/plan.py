@@ -238,7 +238,8 @@ def _read(
     mapping: Mapping[str, str] | None,
 ) -> _Given:
     """The rows to train on and those held out, as one of the kinds that the objective takes."""
-    read = read_rows(data, objective.targets, mapping=mapping)
+    arguments = settings.chat_template_kwargs
+    read = read_rows(data, objective.targets, mapping=mapping, arguments=arguments)
     target = read.target or objective.target
     if not read.rows:
         counts = ", ".join(f"{n} {reason}" for reason, n in read.dropped.items()) or "it is empty"
@@ -246,7 +247,7 @@ def _read(
             f"there is nothing to train on: the data has no rows ({counts})", hint="check the file"
         )
     if heldout is not None:
-        apart = read_rows(heldout, target, mapping=mapping)
+        apart = read_rows(heldout, target, mapping=mapping, arguments=arguments)
         training, held, held_dropped = read.rows, apart.rows, apart.dropped
         files = (read.read, apart.read)
     else:

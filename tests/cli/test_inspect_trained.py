@@ -117,3 +117,17 @@ def test_a_gap_in_p_is_told(run, tmp_path, tiny_model_dir):
     assert "1, taken as certain" in out
     _, out, _ = run("inspect", path, "--as-trained", tiny_model_dir, "--json")
     assert json.loads(out)["n_without_p"] == 1
+
+
+def test_arguments_of_the_template_are_trainings(run, data, tmp_path, tiny_model_dir):
+    model = shutil.copytree(tiny_model_dir, tmp_path / "model")
+    template = model / "chat_template.jinja"
+    template.write_text("{% if loud %}!{% endif %}" + template.read_text())
+    words = ["inspect", data, "--as-trained", model, "--json", "--chat-template-kwargs"]
+    code, out, _ = run(*words, '{"loud": true}')
+    assert code == 0
+    assert json.loads(out)["rows"][0]["prompt"].startswith("!")
+    for wrong in ("[1]", "loud"):
+        code, _, err = run(*words, wrong)
+        assert code == 1
+        assert "--chat-template-kwargs is" in err

@@ -1,6 +1,7 @@
 """Runs on data of every kind: soft labels reach the loss, and every row and answer is counted."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -162,3 +163,24 @@ def test_a_fault_of_a_row_names_it_as_its_data_do(model, tmp_path):
     rows = [{"prompt": "q", "chosen": "a", "rejected": "b \ud83d", "id": 41}]
     with pytest.raises(DataError, match=r"row 41 \(list: row 1\): rejected is no valid Unicode"):
         train(model, rows, settings(), out=tmp_path)
+
+
+def test_arguments_of_the_template_for_a_whole_run_reach_every_row(tiny_model_dir, pairs, tmp_path):
+    """The held-out rows too; and what fits worst is written with them."""
+    model = shutil.copytree(tiny_model_dir, tmp_path / "model")
+    template = model / "chat_template.jinja"
+    template.write_text("{% if loud %}!{% endif %}" + template.read_text())
+    given = {"chat_template_kwargs": {"loud": True}}
+    rows = [TrainRow.of(pair) for pair in pairs[:4]]
+    own = [replace(row, arguments={"loud": True}) for row in rows]
+    held = pairs[4:6]
+    runs = [
+        train(str(model), data, settings(**changes), out=tmp_path / name, heldout=held)
+        for name, data, changes in [("a", rows, given), ("b", own, given), ("c", rows, {})]
+    ]
+    facts = [json.loads((run.folder / "prefkit.json").read_text())["data"] for run in runs]
+    assert facts[0]["digest"] == facts[1]["digest"] != facts[2]["digest"]
+    measured = [run.heldout_loss for run in runs]
+    assert measured[0] == measured[1] != measured[2]
+    worst = (tmp_path / "a" / "worst.jsonl").read_text().splitlines()
+    assert {json.loads(line)["chat_template_kwargs"]["loud"] for line in worst} == {True}

@@ -307,7 +307,8 @@ def test_rows_that_the_template_refuses_are_named():
 def test_arguments_for_all_rows_give_way_to_a_rows_own():
     tokenizer = chat_tokenizer("qwen3")
     rows = [pair(), replace(pair(), arguments={"enable_thinking": True})]
-    found = encode_rows(tokenizer, rows, max_length=99, arguments={"enable_thinking": False})
+    read = read_rows(rows, arguments={"enable_thinking": False}).rows
+    found = encode_rows(tokenizer, read, max_length=99)
     ends = [tokenizer.decode(row.tree.prompt).endswith("</think>\n\n") for row in found.rows]
     assert ends == [True, False]
 

@@ -29,12 +29,12 @@ def check_base(source: ModelSource, adapter: Path) -> None:
     theirs = base.get("weights")
     if theirs is None or source.weights is None or theirs == source.weights:
         return
-    name = base.get("hub") or base.get("spec")
+    name = base.get("spec")
     raise ModelError(
         f"{adapter}: this adapter was trained over {name} (weights {theirs}), and {source.spec} is "
         f"another model (weights {source.weights})",
-        hint=f"--model {base.get('spec')}; where {source.spec} is that model stored otherwise (in "
-        f"another precision, say), move {FACTS} out of the adapter's folder",
+        hint=f"--model {name}; where {source.spec} is that model stored otherwise (in another "
+        f"precision, say), move {FACTS} out of the adapter's folder",
     )
 
 

@@ -170,17 +170,21 @@ def test_arguments_of_the_template_for_a_whole_run_reach_every_row(tiny_model_di
     model = shutil.copytree(tiny_model_dir, tmp_path / "model")
     template = model / "chat_template.jinja"
     template.write_text("{% if loud %}!{% endif %}" + template.read_text())
-    given = {"chat_template_kwargs": {"loud": True}}
-    rows = [TrainRow.of(pair) for pair in pairs[:4]]
-    own = [replace(row, arguments={"loud": True}) for row in rows]
-    held = pairs[4:6]
-    runs = [
-        train(str(model), data, settings(**changes), out=tmp_path / name, heldout=held)
-        for name, data, changes in [("a", rows, given), ("b", own, given), ("c", rows, {})]
-    ]
-    facts = [json.loads((run.folder / "prefkit.json").read_text())["data"] for run in runs]
-    assert facts[0]["digest"] == facts[1]["digest"] != facts[2]["digest"]
-    measured = [run.heldout_loss for run in runs]
-    assert measured[0] == measured[1] != measured[2]
-    worst = (tmp_path / "a" / "worst.jsonl").read_text().splitlines()
-    assert {json.loads(line)["chat_template_kwargs"]["loud"] for line in worst} == {True}
+    loud = {"loud": True}
+    rows = [TrainRow.of(pair) for pair in pairs[:6]]
+    own = [replace(row, arguments=loud) for row in rows]
+
+    def trained(name, rows, **changes):
+        plan, out = settings(**changes), tmp_path / name
+        found = train(str(model), rows[:4], plan, out=out, heldout=rows[4:])
+        facts = json.loads((found.folder / "prefkit.json").read_text())
+        return facts["data"]["digest"], found.heldout_loss
+
+    whole = trained("whole", rows, chat_template_kwargs=loud)
+    assert whole == trained("own", own)
+    assert whole == trained("over", own, chat_template_kwargs={"loud": False})
+    plain = trained("plain", rows)
+    assert whole[0] != plain[0]
+    assert whole[1] != plain[1]
+    worst = (tmp_path / "whole" / "worst.jsonl").read_text().splitlines()
+    assert [json.loads(line)["chat_template_kwargs"] for line in worst] == [loud] * 4

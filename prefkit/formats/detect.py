@@ -237,15 +237,17 @@ def _mistyped(rows: Rows, columns: Mapping[str, str], candidates: Sequence[Layou
     for column, allowed in wanted.items():
         present = {row[column] for row in kinds} - {"none"}
         others = {kind for entry in candidates for kind in entry.needs.get(column, ())}
-        if not present & allowed and present <= others:
+        if present and not present & allowed and present <= others:
             return []  # a whole column of another layout's kind
+        if present:  # else every cell of it is odd, because it is missing
+            allowed.add("none")
     faults: list[str] = []
     for index, (row, found) in enumerate(zip(rows.values, kinds, strict=True)):
         odd = [
             f"{cells[column]} is {_cell(row.get(cells[column]), found[column])}; expected "
             f"{_words(allowed)}"
             for column, allowed in wanted.items()
-            if found[column] not in (*allowed, "none")
+            if found[column] not in allowed
         ]
         if odd:
             faults.append(f"{rows.place(index)}: {'; '.join(odd)}")
@@ -258,9 +260,7 @@ def _cell(value: Any, kind: str) -> str:
 
 
 def _words(kinds: Collection[str]) -> str:
-    return " or ".join(
-        dict.fromkeys(_WORDS[kind] for kind in sorted(kinds, key=list(_WORDS).index))
-    )
+    return " or ".join(dict.fromkeys(word for kind, word in _WORDS.items() if kind in kinds))
 
 
 def _shown_as(ours: str, columns: Mapping[str, str]) -> str:

@@ -287,6 +287,7 @@ PLAIN = {"prompt": "q", "chosen": "a", "rejected": "b"}
             [{"prompt": "q", "completion": ["x"], "label": True}],
             "row 1: completion is ['x']; expected text or messages",
         ),
+        ([{**PLAIN, "chosen": None}] * 2, "row 1: chosen is missing; expected text"),
         ([{"prompt": "q", "completions": "x"}], "row 1: completions is 'x'; expected a list"),
         ([{"messages": "hello", "label": True}], "row 1: messages is 'hello'; expected messages"),
     ],

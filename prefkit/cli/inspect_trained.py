@@ -125,7 +125,7 @@ def _screen(model: str, read: ReadRows, found: Inspection, max_length: int) -> l
         *([("answers left out", f"{read.read.n_tied} tied")] if read.read.n_tied else []),
         *([("sides swapped", f"{read.read.n_flipped} (p < 0.5)")] if read.read.n_flipped else []),
         *(
-            [("rows without p", f"{read.read.n_without_p}, certain")]
+            [("rows without p", f"{read.read.n_without_p}, taken as certain")]
             if read.read.n_without_p
             else []
         ),

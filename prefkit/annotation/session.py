@@ -11,16 +11,16 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from statistics import median
 from typing import Literal, get_args
 
 from prefkit.annotation.assignment import Assignment
 from prefkit.annotation.overlap import wanting
 from prefkit.annotation.progress import ProgressOf
-from prefkit.annotation.render import Turn, render_messages
+from prefkit.annotation.render import Turn
+from prefkit.annotation.rendered import Rendered, media_parts
 from prefkit.annotation.settings import AnnotateSettings
-from prefkit.core.records import Choice, Vote
+from prefkit.core.records import Choice, Part, Vote
 from prefkit.store import VoteStore
 from prefkit.store.counting import RaterProgress
 from prefkit.store.leases import Ballot, IdTaken, Leases, NotServed, Outcome, Seen, Spent
@@ -36,16 +36,16 @@ _LONGEST = timedelta(hours=1)
 _HIDDEN_PAGE = timedelta(minutes=2)
 _RECENT = 50  # votes that say how long a rater takes
 _RETRY_SECONDS = 5
-_RENDERED = 2048  # comparisons kept as HTML
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A comparison as this rater sees it; every html is sanitised.
 
-    It says nothing of kind, lane or model: gold and repeats look like any other. expires_s: how
-    long it is kept without a sign of life. again: the rater's vote that a new one would replace,
-    and key: how they voted; both None for a pair that was not judged yet.
+    It says nothing of kind, lane or model: gold and repeats look like any other. fold: how many
+    turns of the prompt were read before or are the same for every pair. expires_s: how long it is
+    kept without a sign of life. again: the rater's vote that a new one would replace, and key: how
+    they voted; both None for a pair that was not judged yet.
     """
 
     token: str
@@ -53,6 +53,7 @@ class Pair:
     prompt: list[Turn]
     left: list[Turn]
     right: list[Turn]
+    fold: int
     expires_s: int
     again: str | None = None
     key: Key | None = None
@@ -118,7 +119,7 @@ class Session:
         self._assignment = Assignment.of(settings, store.salt())
         self._progress = ProgressOf(store)
         self._ttls: dict[str, tuple[int, timedelta]] = {}
-        self._rendered = lru_cache(maxsize=_RENDERED)(self._render)
+        self._rendered = Rendered(store.comparison)
         self.leases = store.leases(wanting(settings.overlap))
 
     def next(self, rater: str) -> Future[Outcome]:
@@ -187,6 +188,11 @@ class Session:
         seen = self.leases.seen(rater, token)
         return self._pair(token, seen, 0, vote)
 
+    def media(self, rater: str, task_id: str) -> list[Part]:
+        """The images and audio files of a task that the rater was shown; raises NotServed."""
+        seen = self.leases.seen(rater, self.leases.token_of(rater, task_id))
+        return media_parts(self._store.comparison(seen.task.comparison_id))
+
     def progress(self, rater: str) -> RaterProgress:
         """How far this rater is."""
         return self._progress.of(rater)
@@ -235,21 +241,15 @@ class Session:
         return ttl
 
     def _pair(self, token: str, seen: Seen, expires_s: int, vote: Vote | None = None) -> Pair:
-        prompt, sides = self._rendered(seen.task.comparison_id)
+        drawn = self._rendered.of(seen.task.comparison_id)
         return Pair(
             token=token,
             task_id=seen.task.id,
-            prompt=prompt,
-            left=sides[seen.shown_first],
-            right=sides[OTHER[seen.shown_first]],
+            prompt=drawn.prompt,
+            left=drawn.sides[seen.shown_first],
+            right=drawn.sides[OTHER[seen.shown_first]],
+            fold=drawn.fold,
             expires_s=expires_s,
             again=vote.id if vote is not None else None,
             key=key_of(vote) if vote is not None else None,
         )
-
-    def _render(self, comparison_id: str) -> tuple[list[Turn], dict[Slot, list[Turn]]]:
-        comparison = self._store.comparison(comparison_id)
-        return render_messages(comparison.prompt.messages), {
-            "a": render_messages(comparison.a.messages),
-            "b": render_messages(comparison.b.messages),
-        }

@@ -105,7 +105,8 @@ def team_of(store: VoteStore, home: Path, port: int = PORT, **settings: object) 
         secure=secure,
     )
     session = Session(store, annotate)
-    parts = Parts(store, session, sessions, tokens, annotate, port, LOGIN_PAGE)
+    media = home / annotate.media
+    parts = Parts(store, session, sessions, tokens, annotate, port, LOGIN_PAGE, media=media)
     return Team(store, home, parts, accounts, tokens)
 
 

@@ -32,10 +32,9 @@ from prefkit.annotation.guard import API_PREFIX
 from prefkit.annotation.render import render_markdown
 from prefkit.annotation.session import Judged, Key, Pair, Session, Side, View, key_of
 from prefkit.annotation.settings import AnnotateSettings
-from prefkit.core.errors import PrefkitError
 from prefkit.core.records import Vote
 from prefkit.store import VoteStore
-from prefkit.store.leases import IdTaken, NotServed, Outcome, Spent
+from prefkit.store.leases import Outcome, Spent
 
 _DAY_MS = 24 * 60 * 60 * 1000
 MOST_HELD = 300  # tokens that a page may name: what it holds, and what it has not sent yet
@@ -95,13 +94,6 @@ class SeenBody(_Body):
     version: Annotated[str, Field(pattern=r"\A[0-9a-f]{1,64}\z")]
 
 
-def status_of(error: PrefkitError) -> int:
-    """The HTTP status of a fault: 404 and 409 for what a request got wrong, else 503."""
-    if isinstance(error, NotServed):
-        return 404
-    return 409 if isinstance(error, IdTaken | Spent) else 503
-
-
 def rater_router(
     session: Session, store: VoteStore, settings: AnnotateSettings, who: Callable[..., Any]
 ) -> APIRouter:
@@ -126,7 +118,7 @@ def _add_votes(router: APIRouter, session: Session, who: Callable[..., Any]) -> 
         try:
             outcome = await asyncio.wrap_future(session.vote(rater, _judged(body)))
         except Spent as error:
-            outcome = await asyncio.wrap_future(session.next(rater))
+            outcome = await asyncio.wrap_future(await to_thread.run_sync(session.next, rater))
             state = await _shown(session, rater, outcome)
             said = {"error": error.message, "hint": error.hint}
             return JSONResponse({**said, **state}, status_code=409)

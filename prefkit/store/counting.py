@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from prefkit.core.records import CHOICES, Vote
-from prefkit.store.rows import vote_by_id, vote_of
+from prefkit.store.rows import THAT_STAND, vote_by_id, vote_of
 from prefkit.store.tables import comparisons, leases, standing, tasks, votes
 
 HIDDEN = ("gold", "repeat")  # kinds of tasks that say how a rater does, and nothing of the work
 # A label task carries the id of its comparison; a comparison without one is a gold item only.
 IS_WORK = sa.exists().where(tasks.c.id == comparisons.c.id)
+HIDDEN_TASKS = sa.select(tasks.c.id).where(tasks.c.kind.in_(HIDDEN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,36 +84,33 @@ def counts(connection: sa.Connection, origin: str | None) -> StoreCounts:
     )
 
 
-def progress(connection: sa.Connection, rater: str) -> RaterProgress:
-    """How far one rater is."""
-    mine = (
-        sa.select(standing.c.task_id)
-        .join(tasks)
-        .where(standing.c.rater == rater, tasks.c.kind.not_in(HIDDEN))
+_IS_OPEN = (tasks.c.lane < 2) & (tasks.c.k > tasks.c.n_done + tasks.c.n_leased)
+
+
+def n_open(connection: sa.Connection) -> int:
+    """Ordinary tasks that have a place free, for whomever."""
+    return _count(connection, sa.select(tasks.c.id).where(_IS_OPEN).subquery())
+
+
+def progress(connection: sa.Connection, rater: str, n_free: int) -> RaterProgress:
+    """How far one rater is. n_free: what ``n_open`` says: counting that takes longest."""
+    mine = sa.select(standing.c.task_id).join(tasks).where(standing.c.rater == rater)
+    held = sa.select(leases.c.token).join(tasks).where(leases.c.rater == rater, tasks.c.lane < 2)
+    done = mine.where(tasks.c.kind.not_in(HIDDEN))
+    not_for_me = _count(connection, mine.where(_IS_OPEN).subquery()) + _count(
+        connection, held.where(_IS_OPEN).subquery()
     )
-    voted = sa.exists().where(standing.c.task_id == tasks.c.id, standing.c.rater == rater)
-    held = sa.exists().where(leases.c.task_id == tasks.c.id, leases.c.rater == rater)
-    is_open = (tasks.c.lane < 2) & (tasks.c.k > tasks.c.n_done + tasks.c.n_leased)
-    others = sa.select(tasks.c.id).where(is_open, ~voted, ~held)
-    in_hand = sa.select(leases.c.token).join(tasks).where(leases.c.rater == rater, tasks.c.lane < 2)
     return RaterProgress(
-        done=_count(connection, mine.subquery()),
-        skipped=_count(connection, mine.where(standing.c.choice == "skip").subquery()),
-        left=_count(connection, others.subquery()) + _count(connection, in_hand.subquery()),
+        done=_count(connection, done.subquery()),
+        skipped=_count(connection, done.where(standing.c.choice == "skip").subquery()),
+        left=max(0, n_free - not_for_me) + _count(connection, held.subquery()),
     )
 
 
 def history(connection: sa.Connection, rater: str, before: int | None, limit: int) -> list[Entry]:
     """The rater's votes that stand, newest first, without their words."""
-    stands = sa.exists().where(
-        standing.c.task_id == votes.c.task_id,
-        standing.c.rater == votes.c.rater,
-        standing.c.vote_id == votes.c.id,
-    )
-    query = sa.select(votes).where(votes.c.rater == rater, stands)
-    if before is not None:
-        query = query.where(votes.c.seq < before)
-    rows = connection.execute(query.order_by(votes.c.seq.desc()).limit(limit)).mappings()
+    query = THAT_STAND if before is None else THAT_STAND.where(votes.c.seq < before)
+    rows = connection.execute(query.limit(limit), {"by": rater}).mappings()
     return [Entry(row["seq"], vote_of(row)) for row in rows]
 
 

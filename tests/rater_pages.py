@@ -86,12 +86,3 @@ def votes_of(folder: Path):
     """(votes in the order of the store, what verify finds)."""
     with VoteStore.open(folder / "votes.db") as store:
         return store.votes(), store.verify()
-
-
-def log_in(page, url: str, name: str) -> None:
-    """Log in on the log-in page and wait for the first pair."""
-    page.goto(f"{url}login")
-    page.fill("#name", name)
-    page.fill("#password", PASSWORD)
-    page.click("button")
-    settle(page)

@@ -1,9 +1,9 @@
 """LaTeX in Markdown as MathML: browsers draw it without a script, a font or a request of ours.
 
 ``$…$`` and ``$$…$$`` (the rules of markdown-it-dollarmath: amounts of money stay text),
-``\\(…\\)``, ``\\[…\\]`` and the environments of amsmath. The converter's tree is written out here, element by
-element from a list of those that only draw, so nothing it lets through can become markup. What is
-too long, too much or not understood is shown as its source.
+``\\(…\\)``, ``\\[…\\]`` and the environments of amsmath. The converter's tree is written out here,
+element by element from a list of those that only draw, so nothing it lets through can become
+markup. What is too long, too much or not understood is shown as its source.
 """
 
 from __future__ import annotations

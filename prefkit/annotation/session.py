@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from statistics import median
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from prefkit.annotation.assignment import Assignment
 from prefkit.annotation.overlap import wanting
@@ -40,14 +40,23 @@ _RECENT = 50  # votes that say how long a rater takes
 _RETRY_SECONDS = 5
 
 
+class Said(TypedDict):
+    """What a rater gave with a vote, in the words of the page."""
+
+    confidence: float | None
+    aspects: dict[str, Side]
+    rationale: str | None
+    edit: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A comparison as this rater sees it; every html is sanitised.
 
     It says nothing of kind, lane or model: gold and repeats look like any other. fold: how many
     turns of the prompt were read before or are the same for every pair. expires_s: how long it is
-    kept without a sign of life. again: the rater's vote that a new one would replace, and key: how
-    they voted; both None for a pair that was not judged yet.
+    kept without a sign of life. again: the rater's vote that a new one would replace, key: how they
+    voted, said: what they said with it; all None for a pair that was not judged yet.
     """
 
     token: str
@@ -59,6 +68,7 @@ class Pair:
     expires_s: int
     again: str | None = None
     key: Key | None = None
+    said: Said | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,4 +268,15 @@ class Session:
             expires_s=expires_s,
             again=vote.id if vote is not None else None,
             key=key_of(vote) if vote is not None else None,
+            said=_said(vote, seen.shown_first) if vote is not None else None,
         )
+
+
+def _said(vote: Vote, shown_first: Slot) -> Said:
+    sides: dict[str, Side] = {shown_first: "left", OTHER[shown_first]: "right"}
+    return {
+        "confidence": vote.confidence,
+        "aspects": {name: sides.get(slot, "tie") for name, slot in vote.aspects.items()},
+        "rationale": vote.rationale,
+        "edit": vote.edit,
+    }

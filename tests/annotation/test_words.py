@@ -7,7 +7,7 @@ import re
 import pytest
 
 from prefkit.annotation.me import Action, Locale
-from prefkit_apps.rater_page import LANGUAGES, read_asset, script, words
+from prefkit_apps.rater_page import LANGUAGES, read_asset, script, translations, words
 
 ENGLISH = words()["en"]
 OTHERS = [name for name in LANGUAGES if name != "en"]
@@ -82,3 +82,7 @@ def test_the_server_takes_the_languages_and_the_actions_of_the_page():
     table = table[: table.index("};")]
     actions = set(re.findall(r"(\w+): \"", table))
     assert actions == set(Action.__args__)
+
+
+def test_gradio_is_given_the_same_words():
+    assert translations().translations_dict == words()

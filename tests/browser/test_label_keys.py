@@ -299,6 +299,9 @@ def test_guidelines_are_noted_with_their_version_and_a_new_one_is_shown(page, st
     page.reload()
     page.get_by_text("Be strict.").wait_for()
     page.keyboard.press("Escape")
+    page.wait_for_function(
+        "() => !Object.keys(localStorage).some(k => k.startsWith('prefkit.out.'))"
+    )
     with VoteStore.open(folder / "votes.db") as store, store.database.reading() as connection:
         seen = connection.exec_driver_sql("SELECT COUNT(*) FROM events WHERE kind = 'guidelines'")
         assert seen.scalar() == 2
@@ -313,9 +316,11 @@ def test_the_page_speaks_the_browsers_language_or_the_one_chosen(chromium, start
     assert page.inner_text("h1") == "Quelle réponse est la meilleure ?"
     assert page.evaluate("document.documentElement.lang") == "fr"
     page.keyboard.press("?")
-    page.select_option('[name="locale"]', "zh")
+    with page.expect_response("**/api/v1/me"):
+        page.select_option('[name="locale"]', "zh")
     assert page.inner_text("h1") == "哪个回答更好？"
-    page.select_option('[name="theme"]', "dark")
+    with page.expect_response("**/api/v1/me"):
+        page.select_option('[name="theme"]', "dark")
     page.keyboard.press("Escape")
     page.reload()
     settle(page)

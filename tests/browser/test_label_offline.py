@@ -7,7 +7,6 @@ import signal
 import pytest
 from rater_pages import (
     done,
-    log_in,
     press,
     said,
     settle,
@@ -169,24 +168,3 @@ def test_two_tabs_judge_a_pair_once(context, start_app, tmp_path):
     votes, faults = votes_of(folder)
     assert ([vote.strength for vote in votes], faults) == ([3, 2], [])
     assert len({vote.task_id for vote in votes}) == 2
-
-
-def test_votes_after_the_log_in_ended_wait_for_their_owner(context, start_app, tmp_path):
-    folder = workspace(tmp_path, pairs(8), ("kim", "lee"), ahead=4)
-    app = start_app(folder, rater=None)
-    page = context.new_page()
-    log_in(page, app.url, "kim")
-    context.clear_cookies()
-    press(page, "1")
-    said(page, "Your log-in has ended")
-    press(page, "2")
-    assert page.locator(".pk-login").is_visible()
-    assert len(unsent(page)) == 2
-    log_in(page, app.url, "lee")
-    assert (done(page), len(unsent(page))) == (0, 2)
-    context.clear_cookies()
-    log_in(page, app.url, "kim")
-    wait_for_done(page, 2)
-    votes, faults = votes_of(folder)
-    assert ([vote.strength for vote in votes], faults) == ([3, 2], [])
-    assert len({vote.rater for vote in votes}) == 1

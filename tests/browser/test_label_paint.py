@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from rater_pages import press, settle, wait_for_done, workspace
 from store_cases import pair
@@ -34,7 +32,9 @@ def p95(values):
 
 
 @pytest.mark.parametrize("size", list(SIZES))
-def test_a_prefetched_pair_is_painted_within_the_budget(chromium, start_app, tmp_path, size):
+def test_a_prefetched_pair_is_painted_within_the_budget(
+    chromium, start_app, tmp_path, size, record_property
+):
     texts = [
         pair(f"question {n}", text(SIZES[size], n, "one"), text(SIZES[size], n, "two"))
         for n in range(N_VOTES + 3)
@@ -47,14 +47,14 @@ def test_a_prefetched_pair_is_painted_within_the_budget(chromium, start_app, tmp
         if n % 10 == 9:
             wait_for_done(page, n + 1)
     hits, misses = paints(page)
-    print(json.dumps({"size": size, "hits": len(hits), "paint_hit_p95_ms": round(p95(hits), 1)}))
+    record_property("paint_hit_p95_ms", round(p95(hits), 1))
     assert len(hits) + len(misses) == N_VOTES
     assert len(hits) >= 0.9 * N_VOTES
     assert p95(hits) <= HIT_P95_MS
     page.close()
 
 
-def test_a_pair_that_has_to_be_fetched_is_told_apart(chromium, start_app, tmp_path):
+def test_a_pair_that_has_to_be_fetched_is_told_apart(chromium, start_app, tmp_path, record_property):
     texts = [pair(f"question {n}", text(2000, n, "one"), text(2000, n, "two")) for n in range(24)]
     page = chromium.new_page(viewport={"width": 1280, "height": 800})
     page.goto(start_app(workspace(tmp_path, texts)).url)
@@ -64,7 +64,7 @@ def test_a_pair_that_has_to_be_fetched_is_told_apart(chromium, start_app, tmp_pa
     for _ in range(12):
         press(page, "7")
     hits, misses = paints(page)
-    print(json.dumps({"misses": len(misses), "paint_miss_p95_ms": round(p95(misses), 1)}))
+    record_property("paint_miss_p95_ms", round(p95(misses), 1))
     assert len(misses) >= 3
     assert min(misses) > p95(hits)
     page.close()

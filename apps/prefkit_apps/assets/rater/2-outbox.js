@@ -26,10 +26,7 @@ async function ask(path, body, options) {
   const reply = await fetch(API + path, { ...sent, ...options });
   const type = reply.headers.get("content-type") || "";
   const value = type.includes("json") ? await reply.json() : { error: await reply.text() };
-  if (reply.ok) {
-    find(".pk-login").hidden = true;
-    return value;
-  }
+  if (reply.ok) return value;
   throw new Refused(reply.status, value);
 }
 
@@ -93,37 +90,42 @@ function bodyToSend(entry) {
   return { ...entry.body, have: tokensHeld().filter((token) => token !== entry.body.token) };
 }
 
-// Sends what waits, one by one and in order; ends when all is sent or a log-in is needed.
+// Sends what waits, one by one and in order; ends when all is sent or the session ended.
 async function drain() {
   if (!S.me) return;
   if (draining) { wake(); return; }
   draining = true;
-  while (outbox.entries.length) {
-    const entry = outbox.entries[0];
-    try {
-      const reply = await ask(entry.path, bodyToSend(entry));
-      outbox.drop(entry);
-      offlineFor = 0;
-      onConfirmed(entry, reply);
-    } catch (fault) {
-      if (fault instanceof Refused && fault.isFinal) {
-        outbox.dropWithUndo(entry);
-        onRefused(entry, fault);
-      } else if (!(await bear(fault))) {
-        break;
-      }
-    }
+  try {
+    while (outbox.entries.length && await sendFirst());
+  } finally {
+    draining = false;
   }
-  draining = false;
   refill();
 }
 
-// After a fault that may pass: say so and wait. False where only a log-in helps.
+// Tries the first that waits; false where it makes no sense to go on.
+async function sendFirst() {
+  const [entry] = outbox.entries;
+  let reply = null;
+  try {
+    reply = await ask(entry.path, bodyToSend(entry));
+  } catch (fault) {
+    if (!(fault instanceof Refused && fault.isFinal)) return bear(fault);
+    outbox.dropWithUndo(entry);
+    onRefused(entry, fault);
+    return true;
+  }
+  outbox.drop(entry);
+  offlineFor = 0;
+  onConfirmed(entry, reply);
+  return true;
+}
+
+// After a fault that may pass: say so and wait. False where the session ended: on to the log-in.
 async function bear(fault) {
   const n = outbox.waiting;
   if (fault instanceof Refused && fault.status === 401) {
-    find(".pk-login").hidden = false;
-    say(n ? t("log_in_unsaved", { n }) : t("log_in_again"), true);
+    location.assign("/login"); // what was not sent waits here for its rater
     return false;
   }
   const why = fault instanceof Refused ? fault.message : t("no_answer");
@@ -133,7 +135,7 @@ async function bear(fault) {
   return true;
 }
 
-// An answer to a question, however long it takes; null where a log-in is needed first.
+// An answer to a question, however long it takes; null where the session ended.
 async function insist(path) {
   for (;;) {
     try {

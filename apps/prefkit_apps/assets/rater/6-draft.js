@@ -12,6 +12,17 @@ const emptyDraft = (task) => ({
   flagged: false, note: "",
 });
 
+// What was said with a vote, to be changed.
+function draftOf(pair) {
+  const draft = emptyDraft(pair.task_id);
+  const { aspects, confidence, rationale, edit } = pair.said;
+  Object.assign(draft.aspects, aspects);
+  draft.confidence = confidence;
+  draft.rationale = rationale || "";
+  if (edit) draft.edit = { side: pair.key < "4" ? "left" : "right", text: edit };
+  return draft;
+}
+
 function openDraft(item, known) {
   const task = item.pair.task_id;
   let found = known;

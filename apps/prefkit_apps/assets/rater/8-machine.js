@@ -143,7 +143,6 @@ function undo() {
 
 // The server has done what an entry of the outbox asks for.
 function onConfirmed(entry, reply) {
-  if (!outbox.waiting) find(".pk-login").hidden = true;
   if (entry.kind === "undo") onUndone(reply);
   if (entry.kind === "vote" || entry.kind === "undo") take(reply);
   if (entry.kind === "vote") {
@@ -198,7 +197,7 @@ async function revise(voteId) {
   }
   if (!isRevising()) S.set_aside = S.shown && { ...S.shown, draft: S.draft };
   S.shown = prepare(pair);
-  show(S.shown, 0, true, emptyDraft(pair.task_id));
+  show(S.shown, 0, true, draftOf(pair));
   say(t("revising", { said: pair.key ? nameOf(pair.key) : "" }));
 }
 

@@ -7,8 +7,18 @@ function act(action, from) {
     diff: () => toggleMode("diff"), raw: () => toggleMode("raw"),
     flag: () => { if (S.draft) flag(!S.draft.flagged); },
     guidelines: openGuidelines, history: openHistory, help: () => togglePanel("help"),
+    "log-out": logOut,
   };
   deeds[action]();
+}
+
+async function logOut() {
+  try {
+    await fetch("/logout", { method: "POST" });
+    location.assign("/login");
+  } catch {
+    say(t("no_answer"), true);
+  }
 }
 
 function onClick(event) {
@@ -72,6 +82,8 @@ function listen() {
   for (const name of ["pointermove", "wheel", "touchmove", "keydown"]) {
     document.addEventListener(name, () => clock.tick(), { passive: true, ...listening });
   }
+  // Back from the log-in by the browser's button: this page is of another time.
+  window.addEventListener("pageshow", (event) => event.persisted && location.reload(), listening);
   window.addEventListener("online", () => drain(), listening);
   darkSystem.addEventListener("change", paintTheme, listening);
   root.addEventListener("click", onClick, listening);
@@ -107,12 +119,11 @@ async function start() {
   find('[name="theme"]').value = me.theme || "";
   slot("command").textContent = me.next_command || "";
   find(".pk-next-command").hidden = !me.next_command;
-  find(".pk-log-out").hidden = !me.logs_out;
+  find('[data-act="log-out"]').hidden = !me.logs_out;
   slot("name").textContent = me.name;
-  const first = await insist("next");
-  if (!first) return;
-  take(first);
-  drain();
+  // First what an earlier page could not send; the replies bring what to show.
+  if (outbox.entries.length) drain();
+  else refill();
   loadGuidelines();
 }
 

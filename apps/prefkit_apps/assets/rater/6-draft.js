@@ -2,7 +2,6 @@
 // All of it is optional and waits in a draft, kept in localStorage, until the one key of the vote.
 
 const DRAFT = "prefkit.draft.";
-const SIDE_KEYS = { 1: "left", 2: "tie", 3: "right" };
 const SURE_STEPS = 5;
 let asking = -1; // the question that the next digit answers, -1 for none
 let heldVote = null; // a vote that waits for its reason
@@ -41,7 +40,7 @@ function keepDraft() {
   kept.write(DRAFT + S.me.id, JSON.stringify(S.draft));
 }
 
-// [name, how many answers, read, write] of every question, in the order of the page.
+// Every question in the order of the page: its name, its choices, how its answer is read and set.
 function questions() {
   const found = S.me.aspects.map((aspect) => ({
     name: aspectName(aspect),

@@ -165,7 +165,7 @@ def _inline_bracket(state: StateInline, silent: bool) -> bool:
 
 
 def _display(state: StateBlock, start: int, end: int, silent: bool) -> bool:
-    r"""The block rule of ``\\[…\\]`` and ``\\begin{align}…\\end{align}`` that have their lines alone."""
+    r"""The block rule of ``\[…\]`` and ``\begin{align}…\end{align}`` on lines of their own."""
     begin = state.bMarks[start] + state.tShift[start]
     opening = _OPENING.match(state.src, begin, state.eMarks[start])
     if opening is None or state.sCount[start] - state.blkIndent >= 4:

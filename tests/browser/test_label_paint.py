@@ -54,7 +54,9 @@ def test_a_prefetched_pair_is_painted_within_the_budget(
     page.close()
 
 
-def test_a_pair_that_has_to_be_fetched_is_told_apart(chromium, start_app, tmp_path, record_property):
+def test_a_pair_that_has_to_be_fetched_is_told_apart(
+    chromium, start_app, tmp_path, record_property
+):
     texts = [pair(f"question {n}", text(2000, n, "one"), text(2000, n, "two")) for n in range(24)]
     page = chromium.new_page(viewport={"width": 1280, "height": 800})
     page.goto(start_app(workspace(tmp_path, texts)).url)

@@ -10,6 +10,14 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 N_VOTES = 40
 HIT_P95_MS = 60  # of the issue; two frames of a headless Chromium are 33
 SIZES = {"0.5k": 500, "2k": 2000, "8k": 8000}  # tokens of a pair, about four characters each
+# Every reply comes after the prefetched pair was voted on too.
+SLOW_REPLIES = """
+const fetchNow = window.fetch;
+window.fetch = async (...asked) => {
+  if (String(asked[0]).endsWith("/votes")) await new Promise((done) => setTimeout(done, 600));
+  return fetchNow(...asked);
+};
+"""
 LINE = "- The *quick* brown `fox` jumps over 13 lazy dogs; see **chapter 4** for $x^2$.\n"
 
 
@@ -59,10 +67,9 @@ def test_a_pair_that_has_to_be_fetched_is_told_apart(
 ):
     texts = [pair(f"question {n}", text(2000, n, "one"), text(2000, n, "two")) for n in range(24)]
     page = chromium.new_page(viewport={"width": 1280, "height": 800})
+    page.add_init_script(SLOW_REPLIES)
     page.goto(start_app(workspace(tmp_path, texts)).url)
     settle(page)
-    # Every reply comes after the prefetched pair was voted on too.
-    page.route("**/api/v1/votes", lambda route: (page.wait_for_timeout(400), route.continue_()))
     for _ in range(12):
         press(page, "7")
     hits, misses = paints(page)

@@ -26,6 +26,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from prefkit.aggregation import aggregate, check_method
+from prefkit.annotation.assignment import is_sliced
 from prefkit.annotation.auth import Who, caller, now
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.annotation.upkeep import arrange
@@ -162,7 +163,7 @@ def _add_data(api: APIRouter, store: VoteStore, settings: AnnotateSettings) -> N
         """Add pairs to be labelled; those that are there already are left alone."""
         read, counts = comparisons_of(Rows("rows", batch.rows), origin=batch.origin)
         n_added = store.add(read, settings.k, settings.overlap.most)
-        if n_added and settings.order != "random":
+        if n_added and (settings.order != "random" or is_sliced(settings)):
             arrange(store, settings)
         left_out = {name: n for name, n in counts.items() if n and name not in _NOT_LEFT_OUT}
         return Added(n_read=len(batch.rows), n_added=n_added, left_out=left_out)

@@ -25,6 +25,7 @@ from prefkit.annotation.webhooks import Sender, post
 from prefkit.client import ApiError, Client
 from prefkit.core.errors import DataError
 from prefkit.store import VoteStore
+from prefkit.store.leasing import SLICE
 from prefkit.store.outbox import MOST_TRIES, Delivery, Outbox
 
 
@@ -70,6 +71,15 @@ def test_more_rows_than_a_request_takes_go_in_batches_and_come_in_pages(client):
     rows = [{"prompt": f"question {n}", "a": "one", "b": "other"} for n in range(2300)]
     assert client.add(rows)["n_added"] == 2300
     assert len({row["id"] for row in client.comparisons()}) == 2300
+
+
+def test_pairs_that_come_by_rest_are_in_the_random_slice_too(team):
+    adaptive = team_of(team.store, team.home, overlap={"most": 5})
+    rows = [{"prompt": f"question {n}", "a": "one", "b": "other"} for n in range(60)]
+    with adaptive.client(team.accounts.by_name("lead")) as browser:
+        assert browser.post("/api/v1/comparisons", json={"rows": rows}).json()["n_added"] == 60
+    lanes = [task.lane for task in team.store.tasks()]
+    assert 0 < lanes.count(SLICE) < 30
 
 
 def test_votes_and_preferences_are_those_of_the_store(client, team):

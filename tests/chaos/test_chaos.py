@@ -234,7 +234,7 @@ def test_nothing_is_lost_doubled_or_served_too_often(place, tmp_path):
     chaos(place, tmp_path, n_kills=3, n_pairs=400)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("place", BOTH, indirect=True)
 def test_nothing_is_lost_doubled_or_served_too_often_in_minutes(place, tmp_path):
     chaos(place, tmp_path, n_kills=40, n_pairs=6000)

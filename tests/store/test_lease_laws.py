@@ -282,7 +282,7 @@ def test_the_laws_of_leases_hold_on_sqlite():
     run_state_machine_as_test(LeaseMachine, settings=QUICK)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_laws_of_leases_hold_on_sqlite_for_longer():
     many = settings(QUICK, max_examples=80, stateful_step_count=40)
     run_state_machine_as_test(LeaseMachine, settings=many)
@@ -308,7 +308,7 @@ def test_the_laws_of_leases_hold_on_postgresql(server):
 
 
 @pytest.mark.postgres
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_laws_of_leases_hold_on_postgresql_for_longer(server):
     many = settings(QUICK, max_examples=25, stateful_step_count=40)
     run_state_machine_as_test(on_postgresql(server), settings=many)

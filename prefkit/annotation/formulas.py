@@ -127,8 +127,8 @@ def read_formulas(parser: MarkdownIt) -> None:
         double_inline=True,
     )
     parser.inline.ruler.before("escape", "math_bracket", _inline_bracket)
-    alternatives = {"alt": ["paragraph", "reference", "blockquote", "list"]}
-    parser.block.ruler.before("fence", "math_display", _display, alternatives)
+    ends = ["paragraph", "reference", "blockquote", "list"]
+    parser.block.ruler.before("fence", "math_display", _display, {"alt": ends})
     for kind in ("math_inline", "math_inline_double", "math_block"):
         parser.add_render_rule(kind, _drawn)
 

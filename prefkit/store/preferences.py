@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -28,7 +29,7 @@ def read_preferences(database: Database, user_id: str) -> Preferences:
         row = connection.execute(query).first()
     if row is None:
         return Preferences()
-    kept = json.loads(row.prefs) if row.prefs else {}
+    kept: dict[str, Any] = json.loads(row.prefs) if row.prefs else {}
     return Preferences(row.locale, kept.get("theme"), kept.get("keys", {}))
 
 

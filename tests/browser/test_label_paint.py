@@ -48,7 +48,7 @@ def test_a_prefetched_pair_is_painted_within_the_budget(
         for n in range(N_VOTES + 3)
     ]
     page = chromium.new_page(viewport={"width": 1280, "height": 800})
-    page.goto(start_app(workspace(tmp_path, texts)).url)
+    page.goto(start_app(workspace(tmp_path, texts, repeat_rate=0)).url)
     settle(page)
     for n in range(N_VOTES):
         press(page, "1")
@@ -68,7 +68,7 @@ def test_a_pair_that_has_to_be_fetched_is_told_apart(
     texts = [pair(f"question {n}", text(2000, n, "one"), text(2000, n, "two")) for n in range(24)]
     page = chromium.new_page(viewport={"width": 1280, "height": 800})
     page.add_init_script(SLOW_REPLIES)
-    page.goto(start_app(workspace(tmp_path, texts)).url)
+    page.goto(start_app(workspace(tmp_path, texts, repeat_rate=0)).url)
     settle(page)
     for _ in range(12):
         press(page, "7")

@@ -66,6 +66,8 @@ async function keepKeys() {
 // Words go into fields; a slider or a button in focus does not stop a vote.
 function isTyping(target) {
   if (!(target instanceof Element)) return false;
+  // A dialog that was just closed keeps the focus for a frame or two.
+  if (target.closest("dialog:not([open])")) return false;
   if (target.isContentEditable || ["TEXTAREA", "SELECT"].includes(target.tagName)) return true;
   return target.tagName === "INPUT" && !["radio", "checkbox", "button"].includes(target.type);
 }

@@ -40,6 +40,8 @@ def test_a_rater_who_was_shown_a_pair_gets_its_picture_and_nobody_else(team):
     assert (reply.status_code, reply.content) == (200, PNG)
     assert reply.headers["content-type"] == "image/png"
     assert reply.headers["x-content-type-options"] == "nosniff"
+    policy = reply.headers["content-security-policy"].split("; ")
+    assert {"default-src 'none'", "sandbox", "frame-ancestors 'none'"} <= set(policy)
     assert lee.get(f"/api/v1/media/{task}/0").status_code == 404
     assert team.client().get(f"/api/v1/media/{task}/0").status_code == 401
 
@@ -50,7 +52,9 @@ def test_what_lies_elsewhere_or_is_not_there_is_404(team):
     for n in ("1", "2", "999"):
         assert kim.get(f"/api/v1/media/{task}/{n}").status_code == 404
     for wrong in (f"{task}/-1", f"{task}/x", f"{task}/1000", f"{'f' * 32}/0", f"{task}/..%2f"):
-        assert 400 <= kim.get(f"/api/v1/media/{wrong}").status_code < 500
+        reply = kim.get(f"/api/v1/media/{wrong}")
+        assert 400 <= reply.status_code < 500
+        assert "default-src 'none'" in reply.headers["content-security-policy"]
 
 
 @pytest.mark.parametrize("path", ["../secret.png", "/etc/passwd", "link.png", "loop.png", "a\0b",

@@ -1,7 +1,7 @@
 """Who sits at the page, what is asked of them, and how they want it.
 
 GET /api/v1/me   {id, name, role, locale, theme, keys, aspects, confidence, rationale_at,
-                  next_command, logs_out}
+                  next_command, logs_out, leads}
 PUT /api/v1/me   {locale?, theme?, keys?}   null: as the browser has it; what is absent stays
 """
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from prefkit.annotation.auth import Who
 from prefkit.annotation.guard import API_PREFIX
+from prefkit.annotation.routes import Need, need_of
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.store import VoteStore
 from prefkit.store.preferences import Preferences, read_preferences, write_preferences
@@ -27,6 +28,9 @@ Action = Literal[
     "guidelines", "history", "help",
 ]  # fmt: skip
 KeyName = Annotated[str, Field(min_length=1, max_length=16, pattern=r"\A[^\s\x00-\x1f]+\z")]
+
+
+LEAD_PAGE = "/lead"
 
 
 class Wishes(BaseModel):
@@ -60,6 +64,7 @@ def me_router(
             # What to run next is for whoever has the terminal.
             "next_command": next_command if person.via == "local" else None,
             "logs_out": person.via == "session",
+            "leads": _may_open(person, LEAD_PAGE),
         }
 
     @router.get("/me")
@@ -76,3 +81,9 @@ def me_router(
         return told(person, chosen)
 
     return router
+
+
+def _may_open(person: Who, page: str) -> bool:
+    """Whether there is such a page, and for somebody of this role."""
+    need = need_of("GET", page)
+    return isinstance(need, Need) and (need.role is None or person.may(need.role))

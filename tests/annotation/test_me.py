@@ -6,6 +6,8 @@ import pytest
 from app_cases import OWN, team_of
 from store_cases import pairs
 
+from prefkit.annotation import me as me_module
+from prefkit.annotation.routes import Need, need_of
 from prefkit.store import VoteStore
 
 
@@ -26,6 +28,29 @@ def test_a_rater_is_told_what_is_asked_of_them(team):
     assert (me["locale"], me["theme"], me["keys"]) == (None, None, {})
     # What to run next is for whoever has the terminal.
     assert (me["next_command"], me["logs_out"]) == (None, True)
+
+
+ROLES = ("rater", "reviewer", "lead")
+
+
+def leads_of(team):
+    return {role: team.client(team.add(role, role)).get("/api/v1/me").json()["leads"]
+            for role in ROLES}  # fmt: skip
+
+
+def test_the_page_leads_to_the_leads_page_where_there_is_one_for_this_role(team):
+    need = need_of("GET", "/lead")
+    there = [] if not isinstance(need, Need) else ROLES[ROLES.index(need.role) :]
+    assert leads_of(team) == {role: role in there for role in ROLES}
+
+
+@pytest.mark.parametrize("needed", ROLES)
+def test_a_role_includes_those_before_it(team, monkeypatch, needed):
+    asked = []
+    monkeypatch.setattr(me_module, "need_of", lambda *of: asked.append(of) or Need(needed))
+    place = ROLES.index(needed)
+    assert list(leads_of(team).values()) == [n >= place for n in range(len(ROLES))]
+    assert set(asked) == {("GET", "/lead")}
 
 
 def test_wishes_are_kept_for_their_owner_alone_and_what_is_absent_stays(team):

@@ -120,6 +120,7 @@ async function start() {
   slot("command").textContent = me.next_command || "";
   find(".pk-next-command").hidden = !me.next_command;
   find('[data-act="log-out"]').hidden = !me.logs_out;
+  find(".pk-to-lead").hidden = !me.leads;
   slot("name").textContent = me.name;
   // First what an earlier page could not send; the replies bring what to show.
   if (outbox.entries.length) drain();

@@ -94,7 +94,8 @@ def serve(
             url = settings.public_url or f"http://{_shown(host)}:{bound}/"
             ready = Ready(url, None if local is None else local.name)
             sender = Sender(Outbox(store.database), private=settings.webhooks_private)
-            with sender, Upkeep(jobs(store, parts.session.leases, settings)):
+            upkeep = Upkeep(jobs(store, parts.session.leases, settings))
+            with sender, upkeep, parts.session.warmer:
                 _run(app, listener, lambda: _announce(ready, on_ready, open_browser))
 
 

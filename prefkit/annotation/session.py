@@ -21,6 +21,7 @@ from prefkit.annotation.progress import ProgressOf
 from prefkit.annotation.render import Turn
 from prefkit.annotation.rendered import Rendered, media_parts
 from prefkit.annotation.settings import AnnotateSettings
+from prefkit.annotation.warming import Warmer
 from prefkit.core.records import Choice, Part, Vote
 from prefkit.store import VoteStore
 from prefkit.store.counting import RaterProgress
@@ -38,6 +39,7 @@ _LONGEST = timedelta(hours=1)
 _HIDDEN_PAGE = timedelta(minutes=2)
 _RECENT = 50  # votes that say how long a rater takes
 _RETRY_SECONDS = 5
+_DRAWN_AHEAD = 8  # pairs of a lane, beside those that the page holds
 
 
 class Said(TypedDict):
@@ -122,7 +124,11 @@ def key_of(vote: Vote) -> Key | None:
 
 
 class Session:
-    """The work of all raters on one store. What it keeps can be lost: caches, no state."""
+    """The work of all raters on one store. What it keeps can be lost: caches, no state.
+
+    warmer: a context in which pairs are drawn before they are asked for; without it they are drawn
+    when they are.
+    """
 
     def __init__(self, store: VoteStore, settings: AnnotateSettings) -> None:
         self._store = store
@@ -134,6 +140,7 @@ class Session:
         self._asked: Counter[str] = Counter()
         self._rendered = Rendered(store.comparison)
         self.leases = store.leases(wanting(settings.overlap))
+        self.warmer = Warmer(self._coming, self._rendered.of)
 
     def next(self, rater: str) -> Future[Outcome]:
         """What to show now, the same until it is voted on. Reads: not for an event loop."""
@@ -187,6 +194,7 @@ class Session:
             for lease in outcome.held
             if lease.token not in have
         ]
+        self.warmer.wish(rater)
         waits = outcome.state == "waiting"
         retry_s = (0 if outcome.soon else _RETRY_SECONDS) if waits else None
         return View(outcome.state, pairs, self._progress.of(rater), retry_s)
@@ -245,6 +253,9 @@ class Session:
 
     def _plan(self, rater: str) -> LeasePlan:
         return self._assignment.plan(self._ttl(rater))
+
+    def _coming(self, rater: str) -> list[str]:
+        return self.leases.coming(rater, self._plan(rater), _DRAWN_AHEAD)
 
     def _ttl(self, rater: str) -> timedelta:
         """Four times what the rater takes, at least what the settings say, at most an hour."""

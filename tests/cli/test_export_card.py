@@ -1,4 +1,4 @@
-"""``prefkit export`` of a workspace: every target, the card beside it, no name and no word in it."""
+"""``prefkit export`` of a workspace: every target, its card, and no name or word in either."""
 
 from __future__ import annotations
 

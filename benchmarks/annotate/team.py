@@ -26,11 +26,12 @@ N_RATERS = 50
 K = 3
 _BATCH = 2000
 _START_SECONDS = 300
-_WORDS = (
-    "answer because between careful clear compare different evidence example explain follow "
-    "general however instead language measure model never number often person prefer question "
-    "reason short simple system therefore through together under usually value whether without"
-).split()
+_TEXT = """
+answer because between careful clear compare different evidence example explain follow general
+however instead language measure model never number often person prefer question reason short simple
+system therefore through together under usually value whether without
+"""
+_WORDS = _TEXT.split()
 
 
 @dataclass(frozen=True)

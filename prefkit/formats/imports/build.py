@@ -50,6 +50,8 @@ class Imported:
 
 def build(source: Source, asked: Asked, words: Words) -> Imported:
     """The records of a source; DataError names what is malformed, at most five of it."""
+    if not source.rows.values and source.faults:
+        raise DataError(_listed(source.faults), hint="there is nothing else in the file")
     rows = _with_prompt(source.rows, asked)
     origin = asked.source or source.name
     pairs, rows_out, bad_rows = _pairs(source, rows, origin, asked)
@@ -57,6 +59,10 @@ def build(source: Source, asked: Asked, words: Words) -> Imported:
     faults = [*bad_rows, *source.faults, *wrong]
     if faults and not asked.skip_bad:
         raise DataError(_listed(faults), hint=_hint(wrong))
+    if not pairs:
+        raise DataError(
+            f"{rows.source}: no pair to import\n{_listed([*rows_out, *faults])}".rstrip("\n")
+        )
     found = {pair.comparison.id: pair.comparison for pair in reversed(pairs.values())}
     once = {vote.id: vote for vote in sorted(votes, key=lambda vote: vote.at)}
     judgements_out = [*source.left_out, *votes_out, *source.faults, *wrong]

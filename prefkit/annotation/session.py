@@ -7,6 +7,7 @@ first; what writes returns a future, because many votes share a commit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -23,8 +24,9 @@ from prefkit.annotation.settings import AnnotateSettings
 from prefkit.core.records import Choice, Vote
 from prefkit.store import VoteStore
 from prefkit.store.counting import RaterProgress
-from prefkit.store.leases import Ballot, IdTaken, Leases, NotServed, Outcome, Seen, Spent
+from prefkit.store.leases import Ballot, Leases, Outcome, Spent
 from prefkit.store.leasing import OTHER, LeasePlan, Slot
+from prefkit.store.shown import IdTaken, NotServed, Seen
 
 __all__ = ["IdTaken", "Leases", "NotServed", "Session", "Spent"]
 
@@ -117,12 +119,14 @@ class Session:
         self._shortest = timedelta(minutes=settings.lease_minutes)
         self._assignment = Assignment.of(settings, store.salt())
         self._progress = ProgressOf(store)
-        self._ttls: dict[str, tuple[int, timedelta]] = {}
+        self._ttls: dict[str, timedelta] = {}
+        self._asked: Counter[str] = Counter()
         self._rendered = lru_cache(maxsize=_RENDERED)(self._render)
         self.leases = store.leases(wanting(settings.overlap))
 
     def next(self, rater: str) -> Future[Outcome]:
-        """What to show now, the same until it is voted on."""
+        """What to show now, the same until it is voted on. Reads: not for an event loop."""
+        self._learn_pace(rater)
         return self.leases.next(rater, self._plan(rater))
 
     def vote(self, rater: str, judged: Judged) -> Future[Outcome]:
@@ -159,6 +163,9 @@ class Session:
 
     def view(self, rater: str, outcome: Outcome, have: Collection[str] = ()) -> View:
         """What came of a request, to be shown; without the pairs the page has already."""
+        self._asked[rater] += 1
+        if self._asked[rater] % _RECENT == 0:
+            self._learn_pace(rater)
         now = datetime.now(UTC)
         pairs = [
             self._pair(
@@ -225,14 +232,13 @@ class Session:
 
     def _ttl(self, rater: str) -> timedelta:
         """Four times what the rater takes, at least what the settings say, at most an hour."""
-        n_asked, ttl = self._ttls.get(rater, (0, self._shortest))
-        if n_asked % _RECENT == 0:
-            recent = self._store.history(rater, limit=_RECENT)
-            times = [e.vote.active_ms for e in recent if e.vote.active_ms is not None]
-            needed = timedelta(milliseconds=4 * median(times)) if times else self._shortest
-            ttl = min(max(self._shortest, needed), _LONGEST)
-        self._ttls[rater] = n_asked + 1, ttl
-        return ttl
+        return self._ttls.get(rater, self._shortest)
+
+    def _learn_pace(self, rater: str) -> None:
+        recent = self._store.history(rater, limit=_RECENT)
+        times = [e.vote.active_ms for e in recent if e.vote.active_ms is not None]
+        needed = timedelta(milliseconds=4 * median(times)) if times else self._shortest
+        self._ttls[rater] = min(max(self._shortest, needed), _LONGEST)
 
     def _pair(self, token: str, seen: Seen, expires_s: int, vote: Vote | None = None) -> Pair:
         prompt, sides = self._rendered(seen.task.comparison_id)

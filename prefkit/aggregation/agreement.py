@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from prefkit.aggregation.interval import Estimate, bootstrap
+from prefkit.aggregation.interval import N_RESAMPLES, Estimate, bootstrap
 from prefkit.aggregation.numeric import sparse
 from prefkit.aggregation.table import Floats, Indices, VoteTable
 
@@ -41,15 +41,15 @@ class Agreement:
     why: dict[str, str]
 
 
-def agreement(table: VoteTable, *, seed: int = 0) -> Agreement:
-    """How far the votes of ``table`` agree, with intervals by comparison (bootstrap)."""
+def agreement(table: VoteTable, *, seed: int = 0, n: int = N_RESAMPLES) -> Agreement:
+    """How far the votes of ``table`` agree, with intervals from ``n`` resamples of comparisons."""
     speaking = table.speaking
     value, scale = values(speaking)
     item = speaking.item
-    alpha = bootstrap(_coincidences(value, item), _alpha_of(value, "ordinal"), seed=seed)
+    alpha = bootstrap(_coincidences(value, item), _alpha_of(value, "ordinal"), seed=seed, n=n)
     pairs = _Pairs.of(value, item, speaking.rater)
-    kappa = bootstrap(pairs.parts(len(table.items)), _kappa_of, seed=seed)
-    ac1 = bootstrap(_ac1_parts(table.outcome, table.item, N_OUTCOMES), _ac1_of, seed=seed)
+    kappa = bootstrap(pairs.parts(), _kappa_of, seed=seed, n=n)
+    ac1 = bootstrap(_ac1_parts(table.outcome, table.item, N_OUTCOMES), _ac1_of, seed=seed, n=n)
     n_each = np.bincount(table.item, minlength=table.n_items)
     shared = n_each >= 2
     return Agreement(
@@ -178,7 +178,7 @@ class _Pairs:
         i, j = i[kept], j[kept]
         return cls(item[i], who.astype(np.int64), value[i], value[j])
 
-    def parts(self, n_items: int) -> Any:
+    def parts(self) -> Any:
         """What each item adds to the five sums of each two raters, (items, 5 · pairs), sparse.
 
         Only items that say anything are rows: the others are not drawn either.

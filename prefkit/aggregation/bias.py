@@ -7,9 +7,10 @@ alone is drawn by lot, so what it wins beyond half is bias.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,7 @@ ABOUT = {
     "code": "the only answer with a code block is chosen",
     "bold": "the only answer with words in bold is chosen",
 }
+Marks = tuple[float, ...]
 PER_EFFECT = 10  # comparisons for each effect that is fitted
 _STEPS = 50
 _FLAT = 1e-9
@@ -59,13 +61,20 @@ class Bias:
     odds: Estimate | None
 
 
-def bias_table(votes: Iterable[Vote], comparisons: Sequence[Comparison]) -> list[Bias]:
-    """Each pull on the people's votes that stand. votes: with those on hidden repeats, if any."""
-    given = list(votes)
-    counted = counted_votes(comparisons, given)
+def bias_table(
+    votes: Iterable[Vote],
+    comparisons: Sequence[Comparison],
+    marks: Mapping[str, Marks] | None = None,
+) -> list[Bias]:
+    """Each pull on the people's votes that stand. votes: with those on hidden repeats, if any.
+
+    marks: comparison id → ``marks_of`` it, where the texts of ``comparisons`` are not at hand.
+    """
+    known = {c.id: marks_of(c) for c in comparisons} if marks is None else marks
+    counted = counted_votes(comparisons, votes)
     people = [vote for vote in counted.votes if vote.rater_kind == "human"]
     table = vote_table(comparisons, _first_of_each(people))
-    pulls = _pulls(table, comparisons)
+    pulls = _pulls(table, known)
     odds = _odds(table, pulls)
     found = [_plain(name, table, pull, odds.get(name)) for name, pull in pulls.items()]
     return [found[0], _left_twice(people), *found[1:]]
@@ -79,16 +88,20 @@ def _first_of_each(votes: Iterable[Vote]) -> list[Vote]:
     return list(first.values())
 
 
-def _pulls(table: VoteTable, comparisons: Sequence[Comparison]) -> dict[str, Floats]:
-    """Name → how much more of it a has than b, by vote; length in doublings."""
-    texts = [(comparison.a.text, comparison.b.text) for comparison in comparisons]
-    of_item = {"longer": np.array([np.log2((len(a) + 1) / (len(b) + 1)) for a, b in texts])}
-    for name, mark in MARKS.items():
-        of_item[name] = np.array(
-            [float(bool(mark.search(a))) - float(bool(mark.search(b))) for a, b in texts]
-        )
-    pulls = {name: values[table.item] for name, values in of_item.items()} if texts else {}
-    return {"left": table.side.astype(np.float64), **pulls}
+def marks_of(comparison: Comparison) -> Marks:
+    """How much more a has than b: doublings of length, and for each of MARKS 1, 0 or −1."""
+    a, b = comparison.a.text, comparison.b.text
+    found = [float(bool(mark.search(a))) - float(bool(mark.search(b))) for mark in MARKS.values()]
+    return (math.log2((len(a) + 1) / (len(b) + 1)), *found)
+
+
+def _pulls(table: VoteTable, marks: Mapping[str, Marks]) -> dict[str, Floats]:
+    """Name → how much more of it a has than b, by vote."""
+    names = ("longer", *MARKS)
+    of_item = np.array([marks[key] for key in table.items], dtype=np.float64)
+    of_item = of_item.reshape(table.n_items, len(names))
+    columns = {name: of_item[table.item, at] for at, name in enumerate(names)}
+    return {"left": table.side.astype(np.float64), **columns}
 
 
 def _plain(name: str, table: VoteTable, pull: Floats, odds: Estimate | None) -> Bias:

@@ -18,11 +18,21 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from prefkit.core.errors import StoreError
-from prefkit.core.records import TaskKind, Vote
+from prefkit.core.records import Comparison, TaskKind, Vote
 from prefkit.store.database import Database, chunks
 from prefkit.store.ledger import COUNTED
-from prefkit.store.rows import vote_of, votes_with_words
-from prefkit.store.tables import events, flags, served, standing, tasks, texts, users, votes
+from prefkit.store.rows import comparison_of, vote_of, votes_with_words
+from prefkit.store.tables import (
+    comparisons,
+    events,
+    flags,
+    served,
+    standing,
+    tasks,
+    texts,
+    users,
+    votes,
+)
 
 PAGE = 50
 SECONDS = 5.0
@@ -324,6 +334,14 @@ class Happened:
     stands: bool = False
     note: str | None = None
     reasons: tuple[str, ...] = ()
+
+
+def find_comparison(database: Database, comparison_id: str) -> Comparison | None:
+    """The comparison of this id, or None."""
+    query = sa.select(comparisons).where(comparisons.c.id == comparison_id)
+    with bounded(database) as connection:
+        row = connection.execute(query).mappings().first()
+    return None if row is None else comparison_of(row)
 
 
 def task_history(database: Database, comparison_id: str) -> list[Happened]:

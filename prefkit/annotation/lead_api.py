@@ -6,8 +6,9 @@
     GET  /api/v1/lead/raters
     GET  /api/v1/lead/search?q=&before=
     GET  /api/v1/lead/comparisons/{id}         the pair and all that happened to it
-    GET  /api/v1/lead/export/{what}            votes, preferences, or a target of prefkit export
-    POST /api/v1/lead/examples                 {comparison_id, note}: a new version of the guidelines
+    GET  /api/v1/lead/exports, /export/{what}  votes, preferences, or a target of prefkit export
+    GET  /api/v1/lead/guidelines               what raters are told now
+    POST /api/v1/lead/examples                 {comparison_id, note}: told from now on too
     GET  /api/v1/disputes?decided=&page=       for reviewers: what is disputed, not who said what
     POST /api/v1/disputes/{id}/open            the pair, blind
     POST /api/v1/disputes/{id}/decide          {id, token, key, reasons, …} → everybody's votes

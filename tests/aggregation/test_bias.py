@@ -44,8 +44,13 @@ def named(votes, comparisons):
 
 @pytest.mark.parametrize(
     ("hits", "n", "low", "high"),
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)  # fmt: skip
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
 def test_the_interval_is_wilsons_as_newcombe_prints_it(hits, n, low, high):
     """Newcombe (1998), Statistics in Medicine 17:857, Table I, method 3."""
     assert wilson(hits / n, n) == pytest.approx((low, high), abs=5e-5)

@@ -139,7 +139,7 @@ def test_the_pull_of_length_and_of_lists_is_told_apart():
     comparisons, votes = [], []
     for n in range(1500):
         listed = bool(rng.random() < 0.5)
-        long = "- item\n" * 30 if listed else "word " * int(rng.integers(10, 60))
+        long = "- item\n" * 60 if listed else "word " * int(rng.integers(10, 60))
         comparisons.append(comparison(n, long, "word " * int(rng.integers(10, 60))))
         p = 0.75 if listed else 0.5
         choice = "a" if rng.random() < p else "b"

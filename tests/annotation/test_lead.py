@@ -202,8 +202,7 @@ def test_the_overview_has_days_a_plot_and_a_forecast(store):
 
 
 def decided(store, comparison):
-    cast = vote(comparison, "rev", "a", rationale="b invents a date")
-    return cast
+    return vote(comparison, "rev", "a", rationale="b invents a date")
 
 
 def test_an_example_is_a_new_version_that_survives_a_restart(store):

@@ -50,9 +50,8 @@ def world(tmp_path_factory):
         )
         store.add([disputed, agreed], k=2)
         with serving_team(store, home) as (url, team):
-            people = {name: team.add(name, role) for name, role in
-                      (("kim", "rater"), ("lee", "rater"), ("rev", "reviewer"), ("second", "reviewer"),
-                       ("boss", "lead"))}  # fmt: skip
+            roles = {"kim": "rater", "lee": "rater", "rev": "reviewer", "second": "reviewer"}
+            people = {n: team.add(n, role) for n, role in {**roles, "boss": "lead"}.items()}
             kim, lee = people["kim"].id, people["lee"].id
             store.add_votes(
                 [

@@ -40,12 +40,20 @@ def workspace(tmp_path, n=24):
         start = datetime.now(UTC) - timedelta(days=3)
         store.add_votes(
             [
-                vote(comparison, person, str(rng.choice(["a", "b"])), strength=int(rng.integers(1, 4)),
-                     shown_first=str(rng.choice(["a", "b"])), active_ms=int(rng.integers(900, 9000)),
-                     at=start + timedelta(days=k % 3), rationale=f"{EVIL} because {k}")
-                for k, comparison in enumerate(new) for person in people
+                vote(
+                    comparison,
+                    person,
+                    str(rng.choice(["a", "b"])),
+                    strength=int(rng.integers(1, 4)),
+                    shown_first=str(rng.choice(["a", "b"])),
+                    active_ms=int(rng.integers(900, 9000)),
+                    at=start + timedelta(days=k % 3),
+                    rationale=f"{EVIL} because {k}",
+                )
+                for k, comparison in enumerate(new)
+                for person in people
             ]
-        )  # fmt: skip
+        )
         store.add([pair("not yet labelled")], k=3)
     return folder
 
@@ -165,11 +173,9 @@ def test_tabs_go_by_arrow_keys_and_a_reload_keeps_the_tab(page):
 def test_axe_finds_nothing_serious_and_texts_have_contrast(page, theme, width):
     page.set_viewport_size({"width": width, "height": 900})
     page.goto(page.app.url + f"lead?__theme={theme}")
+    on(page, "progress")
     axe = _axe()
     for name in TABS:
-        on(
-            page, page.get_attribute(".pl", "data-state") or "progress"
-        ) if name == "progress" else None
         page.click(f'[data-tab="{name}"]')
         on(page, name)
         if name == "disputes":

@@ -142,11 +142,9 @@ def _left_twice(people: Iterable[Vote]) -> Bias:
 def _odds(table: VoteTable, pulls: dict[str, Floats]) -> dict[str, Estimate]:
     """Each pull's factor on the odds, from one logistic regression of all; empty if there is none.
 
-    No intercept: which answer is a says nothing. Left against right is a step of two.
+    No intercept: which answer is a says nothing.
     """
-    columns = {
-        name: pull / 2 if name == "left" else pull for name, pull in pulls.items() if np.any(pull)
-    }
+    columns = {name: pull for name, pull in pulls.items() if np.any(pull)}
     _, at = np.unique(table.item, return_inverse=True)
     n_items = int(at.max()) + 1 if len(at) else 0
     if not columns or n_items < PER_EFFECT * len(columns):

@@ -56,6 +56,13 @@ class Guidelines:
                 self._now = self._found(connection)
         return self._now
 
+    def text_of(self, version: str) -> str | None:
+        """The text of a version that was ever in force, or None; reads."""
+        for known in (self._now, self._own):
+            if version == known.version:
+                return known.text
+        return self._store.guidelines(version)
+
     def _found(self, connection: Any) -> InForce:
         """What the store says, if it is the text of these settings or made from it."""
         found = guidance.current(connection)

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -357,9 +357,8 @@ def task_history(database: Database, comparison_id: str) -> list[Happened]:
     )
     cast_votes = votes_with_words().where(votes.c.comparison_id == comparison_id)
     with bounded(database) as connection:
-        kinds = dict(
-            connection.execute(sa.select(tasks.c.id, tasks.c.kind).where(of_it)).tuples().all()
-        )
+        known = connection.execute(sa.select(tasks.c.id, tasks.c.kind).where(of_it))
+        kinds: dict[str, TaskKind] = {row.id: row.kind for row in known}
         found = [Happened(r.at, "shown", r.kind, r.rater) for r in connection.execute(shown)]
         found += [
             Happened(r.at, "flag", r.kind, r.rater, note=r.text) for r in connection.execute(raised)
@@ -376,7 +375,7 @@ def task_history(database: Database, comparison_id: str) -> list[Happened]:
             Happened(
                 vote.at,
                 kind,
-                cast(TaskKind, kinds[vote.task_id]),
+                kinds[vote.task_id],
                 vote.rater,
                 vote,
                 vote.id in stand,

@@ -68,7 +68,7 @@ def search(
         return Found((), (), None)
     until = time.monotonic() + seconds
     hits: list[Hit] = []
-    with bounded(database, 4 * seconds) as connection:
+    with bounded(database) as connection:
         by_words = _by_words(connection, wanted)
         raters = _raters(connection, wanted) if before is None else ()
         top = connection.scalar(sa.select(sa.func.max(comparisons.c.seq))) or 0
@@ -152,7 +152,7 @@ def _by_words(connection: sa.Connection, wanted: str) -> dict[int, tuple[str, st
     by_task = (
         sa.select(comparisons.c.seq, tasks.c.id)
         .join(tasks, tasks.c.comparison_id == comparisons.c.id)
-        .where(tasks.c.id == wanted)
+        .where(tasks.c.id == wanted, tasks.c.id != comparisons.c.id)
     )
     return {row.seq: ("task id", row.id) for row in connection.execute(by_task)} | found
 

@@ -112,7 +112,7 @@ def test_no_coefficients_where_one_side_always_wins_or_a_column_repeats_another(
 
 
 def test_a_lean_to_the_left_is_found_with_its_size():
-    """Odds of 2 for the left: log-odds of ½ log 2 with a on the left, −½ log 2 with b there."""
+    """The left wins two times of three: odds of 2."""
     rng = np.random.default_rng(0)
     comparisons = [comparison(n, "x" * int(a), "y" * int(b)) for n, (a, b) in
                    enumerate(rng.integers(20, 400, (1500, 2)))]  # fmt: skip
@@ -225,7 +225,8 @@ def test_real_votes_have_biases_with_intervals():
     comparisons, votes = load_ukp()
     found = named(votes, comparisons)
     assert found["left"].n_votes > 5000
-    assert found["left"].share.high - found["left"].share.low < 0.03
+    left = found["left"].share  # a pair stood one way round for all: its votes go together
+    assert 0.03 < left.high - left.low < 0.05
     assert found["longer"].odds.low > 1  # longer arguments are found more convincing
     comparisons, votes = load_mtbench()
     found = named(votes, comparisons)

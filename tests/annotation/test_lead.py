@@ -68,9 +68,10 @@ def labelled(
 def test_agreement_is_that_of_peoples_votes_on_label_tasks(store):
     rows = labelled(store)
     comparisons = [row[0] for row in rows]
-    store.add_votes([vote(c, "rule:x", "a", rater_kind="rule") for c in set(comparisons)])
+    once = {c.id: c for c in comparisons}
+    store.add_votes([vote(c, "rule:x", "a", rater_kind="rule") for c in once.values()])
     found = Lead(store, settings()).agreement().overall
-    number = {c.id: n for n, c in enumerate(dict.fromkeys(comparisons))}
+    number = {key: n for n, key in enumerate(once)}
     item = np.array([number[c.id] for c in comparisons])
     value = np.array([float(v) for _, v, _ in rows])
     assert found.alpha.value == pytest.approx(krippendorff_alpha(value, item))
@@ -222,7 +223,7 @@ def test_an_example_is_a_new_version_that_survives_a_restart(store):
     prepare(store, ours)  # as a start does
     assert Guidelines(store, ours).look() == after
     second = guidelines.add_example(comparison, decided(store, comparison), "", "u1")
-    assert second.text.count("## Examples") - second.text.count("### Example") == 1
+    assert second.text.count("## Examples\n") == 1
     assert "### Example 2" in second.text
     assert store.guidelines(after.version) == after.text
     assert store.verify() == []

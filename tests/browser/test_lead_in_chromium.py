@@ -105,7 +105,7 @@ def test_every_panel_is_drawn_and_nothing_hostile_runs(page):
 def test_a_dispute_is_decided_blind_and_becomes_an_example(page):
     on(page, "progress")
     page.click('[data-tab="disputes"]')
-    on(page, "disputes").get_by_role("button", name="Decide").first.click()
+    on(page, "disputes").get_by_role("button", name="Decide", exact=True).first.click()
     page.wait_for_selector(".pl-decide")
     assert "because" not in page.text_content("#pl-disputes")
     page.click("text=Save the decision")
@@ -179,7 +179,7 @@ def test_axe_finds_nothing_serious_and_texts_have_contrast(page, theme, width):
         page.click(f'[data-tab="{name}"]')
         on(page, name)
         if name == "disputes":
-            page.locator("#pl-disputes").get_by_role("button", name="Decide").first.click()
+            page.locator("#pl-disputes").get_by_role("button", name="Decide", exact=True).first.click()
             page.wait_for_selector(".pl-decide")
         found = page.evaluate(CONTRAST)
         assert found["seen"] > 5

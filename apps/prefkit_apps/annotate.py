@@ -29,6 +29,7 @@ from prefkit.store.heads import find_or_make_key
 from prefkit.store.outbox import Outbox
 from prefkit.store.tokens import Tokens
 from prefkit.workspace import Workspace
+from prefkit_apps.lead_page import add_lead_page
 
 if TYPE_CHECKING:
     import gradio
@@ -217,6 +218,7 @@ def _page(command: str) -> gradio.Blocks:
             padding=False,
             next_command=command,
         )
+    add_lead_page(page)
     return page
 
 

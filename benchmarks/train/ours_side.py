@@ -30,6 +30,10 @@ class Timed:
 
 
 def main(job: dict[str, Any]) -> None:
+    from prefkit.core.heap import one_heap
+
+    one_heap()  # as the command line does before it trains
+
     import torch
 
     import prefkit

@@ -21,6 +21,7 @@ from prefkit.annotation import public_api, routes
 from prefkit.annotation.api import add_fault_handlers
 from prefkit.annotation.auth import Admission, Locked, Sessions, Who, caller
 from prefkit.annotation.guard import Guard, client_address, read_headers
+from prefkit.annotation.lead_api import lead_router
 from prefkit.annotation.rater_api import rater_router
 from prefkit.annotation.session import Session
 from prefkit.annotation.settings import AnnotateSettings
@@ -68,6 +69,7 @@ def build_app(parts: Parts) -> FastAPI:
         return caller(request).id
 
     app.include_router(rater_router(parts.session, parts.store, parts.settings, rater_of))
+    app.include_router(lead_router(parts.store, parts.settings, parts.session.guidelines))
     app.include_router(public_api.router(parts.store, parts.tokens, parts.settings))
     _add_login(app, parts)
     if parts.provider is not None:

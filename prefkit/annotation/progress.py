@@ -20,6 +20,7 @@ class ProgressOf:
     def __init__(self, store: VoteStore) -> None:
         self._store = store
         self._kept: dict[str, tuple[float, RaterProgress]] = {}
+        self._open: tuple[float, int] = (0.0, 0)
         self._lock = Lock()
 
     def of(self, rater: str) -> RaterProgress:
@@ -28,11 +29,19 @@ class ProgressOf:
             counted_at, known = self._kept.get(rater, (0.0, None))
         if known is not None and time.monotonic() - counted_at < SECONDS:
             return known
-        known = self._store.progress(rater)
+        known = self._store.progress(rater, self._n_open())
         if known.done + known.left > EXACT:
             with self._lock:
                 self._kept[rater] = time.monotonic(), known
         return known
+
+    def _n_open(self) -> int:
+        """Counted anew each time where there are few, else the same for all raters for a while."""
+        counted_at, n_open = self._open
+        if n_open <= EXACT or time.monotonic() - counted_at >= SECONDS:
+            n_open = self._store.n_open()
+            self._open = time.monotonic(), n_open
+        return n_open
 
     def note(self, rater: str, done: Done) -> None:
         """Add to what is kept what the rater has just done."""

@@ -35,7 +35,8 @@ from prefkit.annotation.settings import AnnotateSettings
 from prefkit.core.errors import PrefkitError
 from prefkit.core.records import Vote
 from prefkit.store import VoteStore
-from prefkit.store.leases import IdTaken, NotServed, Outcome, Spent
+from prefkit.store.leases import Outcome, Spent
+from prefkit.store.shown import IdTaken, NotServed
 
 _DAY_MS = 24 * 60 * 60 * 1000
 Milliseconds = Annotated[int, Field(strict=True, ge=0, le=_DAY_MS)]
@@ -125,7 +126,7 @@ def _add_votes(router: APIRouter, session: Session, who: Callable[..., Any]) -> 
         try:
             outcome = await asyncio.wrap_future(session.vote(rater, _judged(body)))
         except Spent as error:
-            outcome = await asyncio.wrap_future(session.next(rater))
+            outcome = await asyncio.wrap_future(await to_thread.run_sync(session.next, rater))
             state = await _shown(session, rater, outcome)
             said = {"error": error.message, "hint": error.hint}
             return JSONResponse({**said, **state}, status_code=409)
@@ -227,13 +228,11 @@ def _add_reading(
     def guidelines(
         rater: str = of_session, version: Annotated[str | None, Query(max_length=64)] = None
     ) -> dict[str, str]:
-        current = settings.guideline_version
-        known = version is None or version == current
-        text = settings.guidelines if known else store.guidelines(str(version))
+        wanted = session.guidelines.look().version if version is None else version
+        text = session.guidelines.text_of(wanted)
         if text is None:
             raise HTTPException(404, "no such version of the guidelines")
-        html = render_markdown(text, breaks=False)
-        return {"html": html, "version": current if version is None else version}
+        return {"html": render_markdown(text, breaks=False), "version": wanted}
 
     @router.get("/history")
     def history(

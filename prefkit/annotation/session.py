@@ -7,6 +7,7 @@ first; what writes returns a future, because many votes share a commit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from statistics import median
 from typing import Literal, get_args
 
 from prefkit.annotation.assignment import Assignment
+from prefkit.annotation.guidelines import Guidelines
 from prefkit.annotation.overlap import wanting
 from prefkit.annotation.progress import ProgressOf
 from prefkit.annotation.render import Turn, render_messages
@@ -23,8 +25,9 @@ from prefkit.annotation.settings import AnnotateSettings
 from prefkit.core.records import Choice, Vote
 from prefkit.store import VoteStore
 from prefkit.store.counting import RaterProgress
-from prefkit.store.leases import Ballot, IdTaken, Leases, NotServed, Outcome, Seen, Spent
+from prefkit.store.leases import Ballot, Leases, Outcome, Spent
 from prefkit.store.leasing import OTHER, LeasePlan, Slot
+from prefkit.store.shown import IdTaken, NotServed, Seen
 
 __all__ = ["IdTaken", "Leases", "NotServed", "Session", "Spent"]
 
@@ -113,16 +116,18 @@ class Session:
 
     def __init__(self, store: VoteStore, settings: AnnotateSettings) -> None:
         self._store = store
-        self._guidelines = settings.guideline_version
+        self.guidelines = Guidelines(store, settings)
         self._shortest = timedelta(minutes=settings.lease_minutes)
         self._assignment = Assignment.of(settings, store.salt())
         self._progress = ProgressOf(store)
-        self._ttls: dict[str, tuple[int, timedelta]] = {}
+        self._ttls: dict[str, timedelta] = {}
+        self._asked: Counter[str] = Counter()
         self._rendered = lru_cache(maxsize=_RENDERED)(self._render)
         self.leases = store.leases(wanting(settings.overlap))
 
     def next(self, rater: str) -> Future[Outcome]:
-        """What to show now, the same until it is voted on."""
+        """What to show now, the same until it is voted on. Reads: not for an event loop."""
+        self._learn_pace(rater)
         return self.leases.next(rater, self._plan(rater))
 
     def vote(self, rater: str, judged: Judged) -> Future[Outcome]:
@@ -159,6 +164,10 @@ class Session:
 
     def view(self, rater: str, outcome: Outcome, have: Collection[str] = ()) -> View:
         """What came of a request, to be shown; without the pairs the page has already."""
+        self.guidelines.look()
+        self._asked[rater] += 1
+        if self._asked[rater] % _RECENT == 0:
+            self._learn_pace(rater)
         now = datetime.now(UTC)
         pairs = [
             self._pair(
@@ -217,7 +226,7 @@ class Session:
             edit=judged.edit,
             shown_first=seen.shown_first,
             active_ms=judged.active_ms,
-            guideline_version=self._guidelines,
+            guideline_version=self.guidelines.version,
         )
 
     def _plan(self, rater: str) -> LeasePlan:
@@ -225,14 +234,13 @@ class Session:
 
     def _ttl(self, rater: str) -> timedelta:
         """Four times what the rater takes, at least what the settings say, at most an hour."""
-        n_asked, ttl = self._ttls.get(rater, (0, self._shortest))
-        if n_asked % _RECENT == 0:
-            recent = self._store.history(rater, limit=_RECENT)
-            times = [e.vote.active_ms for e in recent if e.vote.active_ms is not None]
-            needed = timedelta(milliseconds=4 * median(times)) if times else self._shortest
-            ttl = min(max(self._shortest, needed), _LONGEST)
-        self._ttls[rater] = n_asked + 1, ttl
-        return ttl
+        return self._ttls.get(rater, self._shortest)
+
+    def _learn_pace(self, rater: str) -> None:
+        recent = self._store.history(rater, limit=_RECENT)
+        times = [e.vote.active_ms for e in recent if e.vote.active_ms is not None]
+        needed = timedelta(milliseconds=4 * median(times)) if times else self._shortest
+        self._ttls[rater] = min(max(self._shortest, needed), _LONGEST)
 
     def _pair(self, token: str, seen: Seen, expires_s: int, vote: Vote | None = None) -> Pair:
         prompt, sides = self._rendered(seen.task.comparison_id)

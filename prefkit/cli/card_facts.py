@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING, Any
 from prefkit.cli.source import Ballots
 
 if TYPE_CHECKING:
-    from prefkit.core.records import Comparison, Vote
+    from prefkit.aggregation.interval import Estimate
+    from prefkit.core.records import Vote
     from prefkit.formats.card import CardFacts, Guideline, RaterFacts, Share
 
-_SIDED = ("a", "b")
+_JUDGED = ("a", "b", "tie", "both_bad")
 _MS_A_HOUR = 3_600_000
+_MEASURES = {
+    "alpha": "Krippendorff's α, ordinal",
+    "kappa": "κ with quadratic weights, over every two raters",
+    "ac1": "Gwet's AC1",
+}
 
 
 def card_facts(
@@ -54,7 +60,8 @@ def card_facts(
         votes_a_comparison=dict(sorted(overlap.items())),
         choices=dict(Counter(vote.choice for vote in standing).most_common()),
         raters=_raters(standing),
-        bias=_bias(ballots.comparisons, people),
+        agreement=_agreement(ballots, people),
+        bias=_bias(ballots),
         hours=sum(times) / _MS_A_HOUR if times else None,
         n_untimed=len(people) - len(times),
         guidelines=_guidelines(people, ballots),
@@ -76,31 +83,56 @@ def _raters(standing: Iterable[Vote]) -> list[RaterFacts]:
     return found
 
 
-def _bias(comparisons: Iterable[Comparison], people: Iterable[Vote]) -> list[Share]:
-    """How often the left answer and the longer one were preferred, with Wilson intervals."""
-    longer = {c.id: _longer(c) for c in comparisons}
-    sided = [vote for vote in people if vote.choice in _SIDED]
-    seen = [vote.choice == vote.shown_first for vote in sided if vote.shown_first is not None]
-    lengths = [
-        vote.choice == longer[vote.comparison_id]
-        for vote in sided
-        if longer.get(vote.comparison_id) is not None
-    ]
-    shares = (_share("the left answer", seen), _share("the longer answer", lengths))
-    return [share for share in shares if share is not None]
-
-
-def _longer(comparison: Comparison) -> str | None:
-    a, b = len(comparison.a.text), len(comparison.b.text)
-    return None if a == b else ("a" if a > b else "b")
-
-
-def _share(name: str, outcomes: Sequence[bool]) -> Share | None:
-    from prefkit.annotation.quality import wilson
+def _bias(ballots: Ballots) -> list[Share]:
+    """What pulled people's votes; pulls that no vote could show are left out."""
+    from prefkit.aggregation.bias import bias_table
     from prefkit.formats.card import Share
 
-    found = wilson(sum(outcomes), len(outcomes))
-    return None if found is None else Share(name, found.value, found.low, found.high, found.n)
+    return [
+        Share(
+            bias.about,
+            bias.share.value,
+            _interval(bias.share),
+            bias.n_votes,
+            "" if bias.odds is None else _estimate(bias.odds, ".2f"),
+        )
+        for bias in bias_table(ballots.votes, ballots.comparisons)
+        if bias.share is not None
+    ]
+
+
+def _agreement(ballots: Ballots, people: Sequence[Vote]) -> list[str]:
+    """How far people agree, a line of Markdown a measure; none without people's votes."""
+    from prefkit.aggregation.agreement import agreement
+    from prefkit.aggregation.table import vote_table
+
+    judged = [vote for vote in people if vote.choice in _JUDGED]
+    if not judged:
+        return []
+    found = agreement(vote_table(ballots.comparisons, judged))
+    scale = "graded from −3 to 3" if found.scale == "graded" else "taken by side"
+    lines = [
+        f"{found.n_votes} votes on {found.n_comparisons} comparisons with two votes or more, "
+        f"{scale}; 95 % intervals by resampling comparisons.",
+        "",
+    ]
+    for name, title in _MEASURES.items():
+        estimate: Estimate | None = getattr(found, name)
+        said = f"undefined: {found.why[name]}" if estimate is None else _estimate(estimate, ".3f")
+        lines.append(f"- {title}: {said}")
+    return lines
+
+
+def _interval(estimate: Estimate) -> tuple[float, float] | None:
+    if estimate.low is None or estimate.high is None:
+        return None
+    return estimate.low, estimate.high
+
+
+def _estimate(estimate: Estimate, form: str) -> str:
+    span = _interval(estimate)
+    value = format(estimate.value, form)
+    return value if span is None else f"{value} ({span[0]:{form}} to {span[1]:{form}})"
 
 
 def _guidelines(people: Iterable[Vote], ballots: Ballots) -> list[Guideline]:

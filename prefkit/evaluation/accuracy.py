@@ -102,7 +102,7 @@ def log_ratios(
     found: list[tuple[float, float]] = [(0.0, 0.0)] * len(trees)
     done = 0
     progress("held-out accuracy", done, len(trees))
-    for pack in plan_packs(sizes, tokens_at_once(None, model.device, layout)):
+    for pack in plan_packs(sizes, tokens_at_once(None, model.device, model.dtype, layout)):
         company = [trees[index] for index in pack]
         with torch.no_grad():
             new = tree_logps(model, company, layout=layout).sums()

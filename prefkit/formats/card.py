@@ -15,14 +15,16 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share in [0, 1] with its 95 % interval. n: of how many; expected: without any bias."""
+    """What pulls votes: the share that went its way, of n; interval: of 95 %, None without one.
 
-    name: str
+    odds: the factor it gives with the other pulls held equal, in words; "" where not fitted.
+    """
+
+    about: str
     value: float
-    low: float
-    high: float
+    interval: tuple[float, float] | None
     n: int
-    expected: float = 0.5
+    odds: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +156,23 @@ def _seconds(value: float | None) -> str:
 def _bias(shares: Sequence[Share]) -> str:
     if not shares:
         return ""
-    rows = [
-        [s.name, f"{s.value:.3f}", f"{s.low:.3f} to {s.high:.3f}", f"{s.expected:.3f}", str(s.n)]
-        for s in shares
+    rows = [[s.about, f"{s.value:.3f}", _span(s.interval), str(s.n), s.odds or "–"] for s in shares]
+    header = [
+        "of people's votes for a side",
+        "share",
+        "95 % interval",
+        "votes",
+        "factor on the odds",
     ]
-    return _table(["share of people's votes", "is", "95 % interval", "without bias", "votes"], rows)
+    said = (
+        "One half is no pull, and a factor of 1. Only the left side is drawn by lot: a longer "
+        "answer may well be the better one."
+    )
+    return f"{_table(header, rows)}\n\n{said}"
+
+
+def _span(interval: tuple[float, float] | None) -> str:
+    return "–" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def _time(facts: CardFacts) -> str:

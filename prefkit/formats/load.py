@@ -315,7 +315,7 @@ def build_example(
     evidence = _text_or_none(row.get("evidence")) or _provenance(row, rows, index)
     votes = _text_or_none(row.get("votes"))
     if votes is not None and p is not None and p < 0.5:
-        votes, evidence = _of_other_side(votes, evidence)
+        votes, evidence = of_other_side(votes, evidence)
     return Example.make(
         prompt,
         sides.chosen,
@@ -329,9 +329,12 @@ def build_example(
     )
 
 
-def _of_other_side(votes: str, evidence: str) -> tuple[str, str]:
-    """Votes and evidence of a row whose sides are swapped: chosen is now the other slot."""
-    facts: Any = json.loads(evidence)
+def of_other_side(votes: str, evidence: str | None) -> tuple[str, str]:
+    """Votes and evidence of a row whose sides are swapped: chosen is now the other slot.
+
+    ValueError for what is not JSON, and for evidence that is not an object.
+    """
+    facts: Any = json.loads(evidence) if evidence else {}
     if not isinstance(facts, dict):
         raise ValueError("evidence is not a JSON object, and the row's votes need its chosen_slot")
     slot = "a" if facts.get("chosen_slot") == "b" else "b"

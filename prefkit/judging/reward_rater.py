@@ -85,7 +85,7 @@ class RewardRater:
         if not trees:
             return found
         layout = choose_layout(policy.model, longest=max(tree.longest for tree in trees))
-        budget = tokens_at_once(None, policy.model.device, layout)
+        budget = tokens_at_once(None, policy.model.device, policy.model.dtype, layout)
         scored = score_trees(
             policy.model,
             [part for tree in trees for part in split_tree(tree, budget)],

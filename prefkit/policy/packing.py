@@ -45,15 +45,17 @@ def size_of(tree: Tree, layout: Layout) -> int:
     return tree.n_tokens + (len(tree.branches) - 1) * len(tree.prompt)
 
 
-def tokens_at_once(wanted: int | None, device: torch.device, layout: Layout) -> int:
-    """The tokens of a pack: as wanted, else by device and attention.
+def tokens_at_once(
+    wanted: int | None, device: torch.device, dtype: torch.dtype, layout: Layout
+) -> int:
+    """The tokens in memory at once: as wanted, else by device, precision and attention.
 
     A dense mask costs the square of a pack, so a GPU without FlexAttention gets smaller ones.
     """
     if wanted is not None:
         return wanted
     if device.type != "cuda":
-        return TOKENS_ON_CPU
+        return TOKENS_ON_CPU * (2 if dtype.itemsize < 4 else 1)
     return TOKENS_ON_GPU if layout.kernel == "flex" else TOKENS_UNDER_A_MASK
 
 

@@ -48,7 +48,7 @@ def demo_project(seed: int, backend: str) -> Project:
         Project,
         {
             "seed": seed,
-            "loop": {"rounds": 2, "prompts_per_round": 96, "label": "machine"},
+            "loop": {"rounds": 2, "prompts_per_round": 128, "label": "machine"},
             "engine": {"backend": backend},
             # Answers cut at 64 tokens stay in pairs: they are the long ones that the rule rejects.
             # Without them seed 1 did not learn (docs/log.md).

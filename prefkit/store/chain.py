@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from prefkit.store.database import chunks, insert_new
-from prefkit.store.tables import events, hooks, outbox, raters
+from prefkit.store.database import Quick, chunks, insert_new
+from prefkit.store.tables import events, outbox, raters
 
 Kind = Literal[
     "served", "again", "vote", "undo", "flag", "guidelines", "prefs",
@@ -32,14 +32,20 @@ _MICROSECOND = timedelta(microseconds=1)
 _NEXT = sa.text(
     "SELECT nextval(pg_get_serial_sequence('events', 'seq')) FROM generate_series(1, :n)"
 )
-_LAST = sa.select(sa.func.max(events.c.seq))
+_LAST = Quick("SELECT max(seq) FROM events")
+_FIELDS = ("seq", "id", "rater", "n", "kind", "task_id", "at", "payload", "prev", "hash")
+_INSERT_ONE = Quick(
+    f"INSERT INTO events ({', '.join(_FIELDS[1:])}) "
+    f"VALUES ({', '.join(f':{name}' for name in _FIELDS[1:])}) RETURNING seq"
+)
 _INSERT = sa.insert(events)
 _NAMES: sa.BindParameter[Any] = sa.bindparam("names", expanding=True)
 _LOCK = (
     sa.select(raters).where(raters.c.rater.in_(_NAMES)).order_by(raters.c.rater).with_for_update()
 )
-_HOOKS = sa.select(hooks.c.id, hooks.c.kinds).where(hooks.c.active)
+_HOOKS = Quick("SELECT id, kinds FROM hooks WHERE active")
 _POST = sa.insert(outbox)
+_LOCK_ONE = sa.select(raters).where(raters.c.rater == sa.bindparam("name")).with_for_update()
 _SAVE = sa.update(raters).where(raters.c.rater == sa.bindparam("of"))
 
 
@@ -97,9 +103,6 @@ class RaterRow:
         self.n_votes += event.kind == "vote"
 
 
-_FIELDS = tuple(Event.__dataclass_fields__)
-
-
 def micros(at: datetime) -> int:
     """Microseconds from 1970 to ``at``, exactly."""
     return (at - _EPOCH) // _MICROSECOND
@@ -145,6 +148,10 @@ def lock_raters(connection: sa.Connection, names: Iterable[str]) -> dict[str, Ra
 
 
 def _locked(connection: sa.Connection, names: list[str]) -> dict[str, RaterRow]:
+    if len(names) == 1:  # as every vote has it: an IN is compiled anew at each run
+        found = connection.execute(_LOCK_ONE, {"name": names[0]})
+    else:
+        found = connection.execute(_LOCK, {"names": names})
     return {
         row.rater: RaterRow(
             row.rater,
@@ -156,7 +163,7 @@ def _locked(connection: sa.Connection, names: list[str]) -> dict[str, RaterRow]:
             {0: (row.at0_p, row.at0_id), 1: (row.at1_p, row.at1_id), 2: (row.at2_p, row.at2_id)},
             row.looked_at,
         )
-        for row in connection.execute(_LOCK, {"names": names})
+        for row in found
     }
 
 
@@ -169,15 +176,27 @@ def append(
     call ``save`` when all is done.
     """
     written: list[Event] = []
-    for seq, event in zip(_take(connection, len(new)), new, strict=True):
-        row = rows[event.rater]
-        linked = link(row, seq, event)
-        row.take(linked)
-        written.append(linked)
+    if len(new) == 1:
+        written.append(_append_one(connection, rows[new[0].rater], new[0]))
+    else:
+        for seq, event in zip(_take(connection, len(new)), new, strict=True):
+            row = rows[event.rater]
+            linked = link(row, seq, event)
+            row.take(linked)
+            written.append(linked)
+        if written:
+            connection.execute(_INSERT, [event_row(event) for event in written])
     if written:
-        connection.execute(_INSERT, [event_row(event) for event in written])
         _announce(connection, written)
     return written
+
+
+def _append_one(connection: sa.Connection, row: RaterRow, new: NewEvent) -> Event:
+    """One event, as a vote or a lease has it; the database gives its number (it is not hashed)."""
+    linked = link(row, 0, new)
+    linked = replace(linked, seq=_INSERT_ONE(connection, **event_row(linked)).scalar_one())
+    row.take(linked)
+    return linked
 
 
 def _announce(connection: sa.Connection, written: Sequence[Event]) -> None:
@@ -186,7 +205,7 @@ def _announce(connection: sa.Connection, written: Sequence[Event]) -> None:
     A hook's ``kinds`` are kinds of events with commas between. A body has no rationale, edit or
     note in it, only their digests: what was sent cannot be erased.
     """
-    hooked = connection.execute(_HOOKS).all()
+    hooked = _HOOKS(connection).all()
     rows = [
         {
             "event_seq": event.seq,
@@ -244,7 +263,7 @@ def _take(connection: sa.Connection, n: int) -> list[int]:
     if n == 0:
         return []
     if connection.dialect.name == "sqlite":  # its writer is alone, and events are never deleted
-        last = connection.scalar(_LAST) or 0
+        last = _LAST(connection).scalar() or 0
         return list(range(last + 1, last + 1 + n))
     return sorted(connection.scalars(_NEXT, {"n": n}))
 

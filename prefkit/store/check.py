@@ -10,7 +10,7 @@ from prefkit.core.errors import StoreError
 from prefkit.store import chain, ledger, replaying
 from prefkit.store.chain import SYSTEM, Event
 from prefkit.store.heads import HeadCheck, SigningKey, check_heads
-from prefkit.store.rows import WORDS, comparison_of
+from prefkit.store.rows import WORDS, comparison_of, text_digest
 from prefkit.store.tables import comparisons, texts
 
 _WORDS = (*WORDS, "note")
@@ -146,6 +146,6 @@ def _check_words(connection: sa.Connection, seen: _Pass) -> None:
 
 def _digest(salt: str, text: str) -> str | None:
     try:
-        return ledger.text_digest(salt, text)
+        return text_digest(salt, text)
     except ValueError:  # a salt that is no longer hexadecimal
         return None

@@ -83,22 +83,26 @@ def counts(connection: sa.Connection, origin: str | None) -> StoreCounts:
     )
 
 
-def progress(connection: sa.Connection, rater: str) -> RaterProgress:
-    """How far one rater is."""
-    mine = (
-        sa.select(standing.c.task_id)
-        .join(tasks)
-        .where(standing.c.rater == rater, tasks.c.kind.not_in(HIDDEN))
+_IS_OPEN = (tasks.c.lane < 2) & (tasks.c.k > tasks.c.n_done + tasks.c.n_leased)
+
+
+def n_open(connection: sa.Connection) -> int:
+    """Ordinary tasks that have a place free, for whomever."""
+    return _count(connection, sa.select(tasks.c.id).where(_IS_OPEN).subquery())
+
+
+def progress(connection: sa.Connection, rater: str, n_free: int) -> RaterProgress:
+    """How far one rater is. n_free: what ``n_open`` says: counting that takes longest."""
+    mine = sa.select(standing.c.task_id).join(tasks).where(standing.c.rater == rater)
+    held = sa.select(leases.c.token).join(tasks).where(leases.c.rater == rater, tasks.c.lane < 2)
+    done = mine.where(tasks.c.kind.not_in(HIDDEN))
+    not_for_me = _count(connection, mine.where(_IS_OPEN).subquery()) + _count(
+        connection, held.where(_IS_OPEN).subquery()
     )
-    voted = sa.exists().where(standing.c.task_id == tasks.c.id, standing.c.rater == rater)
-    held = sa.exists().where(leases.c.task_id == tasks.c.id, leases.c.rater == rater)
-    is_open = (tasks.c.lane < 2) & (tasks.c.k > tasks.c.n_done + tasks.c.n_leased)
-    others = sa.select(tasks.c.id).where(is_open, ~voted, ~held)
-    in_hand = sa.select(leases.c.token).join(tasks).where(leases.c.rater == rater, tasks.c.lane < 2)
     return RaterProgress(
-        done=_count(connection, mine.subquery()),
-        skipped=_count(connection, mine.where(standing.c.choice == "skip").subquery()),
-        left=_count(connection, others.subquery()) + _count(connection, in_hand.subquery()),
+        done=_count(connection, done.subquery()),
+        skipped=_count(connection, done.where(standing.c.choice == "skip").subquery()),
+        left=max(0, n_free - not_for_me) + _count(connection, held.subquery()),
     )
 
 

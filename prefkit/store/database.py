@@ -7,6 +7,7 @@ is locked" at once under load, whatever the busy timeout.
 
 from __future__ import annotations
 
+import re
 import secrets
 import sqlite3
 import time
@@ -177,6 +178,28 @@ class Database:
         if self._threads is not None:
             self._threads.shutdown()
         self.engine.dispose()
+
+
+class Quick:
+    """A statement in plain SQL with ``:name`` for its values, run past SQLAlchemy's compiler.
+
+    For what every vote runs: it takes a third of the time. No type is converted on the way, so it
+    is for columns of text and numbers; a boolean comes back as 0 or 1 from SQLite.
+    """
+
+    _NAME = re.compile(r":([a-z_]+)")
+
+    def __init__(self, sqlite: str, postgresql: str | None = None) -> None:
+        self._forms: dict[str, tuple[str, tuple[str, ...]]] = {}
+        for dialect, sql, mark in (("sqlite", sqlite, "?"), ("postgresql", postgresql, "%s")):
+            text = sql or sqlite
+            names = tuple(self._NAME.findall(text))
+            self._forms[dialect] = self._NAME.sub(mark, text), names
+
+    def __call__(self, connection: sa.Connection, **values: Any) -> sa.CursorResult[Any]:
+        """Run it with these values."""
+        sql, names = self._forms[connection.dialect.name]
+        return connection.exec_driver_sql(sql, tuple(values[name] for name in names))
 
 
 def chunks(items: Iterable[T]) -> Iterator[list[T]]:

@@ -8,7 +8,6 @@ the k it is kept and marked late.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -21,36 +20,20 @@ from prefkit.core.errors import StoreError
 from prefkit.core.records import Task, Vote
 from prefkit.store import chain, guidance, ledger
 from prefkit.store.chain import NewEvent, RaterRow
-from prefkit.store.database import Database
+from prefkit.store.database import Database, Quick
 from prefkit.store.leasing import Hand, Leased, LeasePlan, Slot, fill, hold, take_place
 from prefkit.store.reaping import AT_ONCE, reap
-from prefkit.store.rows import newest, vote_by_id
-from prefkit.store.tables import events, flags, leases, standing, tasks, texts
+from prefkit.store.rows import newest, text_digest, text_row
+from prefkit.store.shown import NotServed, Seen, is_known, known_vote, seen_under
+from prefkit.store.tables import flags, leases, standing, tasks, texts
 
 State = Literal["ready", "waiting", "done"]
 Clock = Callable[[sa.Connection], datetime]
 T = TypeVar("T")
 
 
-class NotServed(StoreError):
-    """A task that this rater was never shown."""
-
-
-class IdTaken(StoreError):
-    """An id that something else has."""
-
-
 class Spent(StoreError):
     """A vote on a task that this rater has voted on, which does not say what it replaces."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A task as its rater sees it. shown_first: the slot on the left."""
-
-    task: Task
-    shown_first: Slot
-    lane: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,24 +100,8 @@ _CLOCK = sa.text(
 )
 _BY: sa.BindParameter[Any] = sa.bindparam("by")
 _ON: sa.BindParameter[Any] = sa.bindparam("on_task")
-_ID: sa.BindParameter[Any] = sa.bindparam("of_id")
-_KNOWN = sa.select(events.c.rater, events.c.task_id, events.c.kind).where(events.c.id == _ID)
-_OF_LEASE = (
-    sa.select(leases.c.shown_first, leases.c.lane, tasks)
-    .join(tasks, tasks.c.id == leases.c.task_id)
-    .where(leases.c.token == _ID, leases.c.rater == _BY)
-)
-_OF_EVENT = (
-    sa.select(events.c.payload, tasks)
-    .join(tasks, tasks.c.id == events.c.task_id)
-    .where(events.c.id == _ID, events.c.rater == _BY, events.c.kind.in_(("served", "again")))
-)
-_STANDS = sa.select(standing.c.vote_id, standing.c.choice).where(
-    standing.c.task_id == _ON, standing.c.rater == _BY
-)
-_END = (
-    sa.delete(leases).where(leases.c.task_id == _ON, leases.c.rater == _BY).returning(leases.c.live)
-)
+_STANDS = Quick("SELECT vote_id, choice FROM standing WHERE task_id = :task_id AND rater = :rater")
+_END = Quick("DELETE FROM leases WHERE task_id = :task_id AND rater = :rater RETURNING live")
 _OTHERS_HOLD = (
     sa.select(sa.literal(1))
     .select_from(leases.join(tasks, tasks.c.id == leases.c.task_id))
@@ -195,19 +162,19 @@ class Leases:
         """
 
         def work(connection: sa.Connection, row: RaterRow, now: datetime) -> Outcome:
-            seen = _seen(connection, rater, ballot.token)
-            key = {"on_task": seen.task.id, "by": rater}
-            known = _known(connection, ballot.id, rater, "vote", seen.task.id)
+            seen = seen_under(connection, rater, ballot.token)
+            key = {"task_id": seen.task.id, "rater": rater}
+            known = known_vote(connection, ballot.id, rater, "vote", seen.task.id)
             if known is not None:
                 return self._outcome(connection, row, plan, now, Done(known))
-            before = connection.execute(_STANDS, key).first()
+            before: Any = _STANDS(connection, **key).first()
             standing_id, choice = (None, None) if before is None else before
             if standing_id != ballot.replaces:
                 raise Spent(
                     f"task {seen.task.id} has a vote of this rater",
                     hint="say which vote is replaced, or go on with the next pair",
                 )
-            ended = connection.execute(_END, key).scalar()
+            ended = _END(connection, **key).scalar()
             (vote,) = ledger.enter(
                 connection,
                 {rater: row},
@@ -228,7 +195,7 @@ class Leases:
         """
 
         def work(connection: sa.Connection, row: RaterRow, now: datetime) -> Outcome:
-            known = _known(connection, undo_id, rater, "undo", None)
+            known = known_vote(connection, undo_id, rater, "undo", None)
             last = newest(connection, rater) if known is None else None
             if last is None:
                 return self._outcome(connection, row, plan, now, Done(known))
@@ -252,7 +219,7 @@ class Leases:
         otherwise an undo would serve the task once too often.
         """
         had_place = last.choice in ledger.COUNTED and not last.late
-        held = connection.execute(_END, {"on_task": last.task_id, "by": row.rater}).scalar()
+        held = _END(connection, task_id=last.task_id, rater=row.rater).scalar()
         (vote,) = ledger.enter(
             connection,
             {row.rater: row},
@@ -285,12 +252,12 @@ class Leases:
             key = {"on_task": task_id, "by": rater}
             if connection.execute(_WAS_SERVED, key).first() is None:
                 raise NotServed(f"task {task_id} was never shown to this rater")
-            if _taken(connection, event_id, rater, "flag", task_id):
+            if is_known(connection, event_id, rater, "flag", task_id):
                 return
             payload: dict[str, Any] = {"on": on}
             if note is not None and on:
-                words = ledger.text_row(event_id, "note", rater, note)
-                payload["note"] = ledger.text_digest(words["salt"], words["text"])
+                words = text_row(event_id, "note", rater, note)
+                payload["note"] = text_digest(words["salt"], words["text"])
                 connection.execute(sa.insert(texts), words)
             event = NewEvent(event_id, rater, "flag", task_id, now, payload)
             chain.append(connection, {rater: row}, [event])
@@ -314,7 +281,7 @@ class Leases:
     def seen(self, rater: str, token: str) -> Seen:
         """What the rater was shown under ``token``; raises NotServed."""
         with self._db.reading() as connection:
-            return _seen(connection, rater, token)
+            return seen_under(connection, rater, token)
 
     def token_of(self, rater: str, task_id: str) -> str:
         """The first token under which the rater was shown a task; raises NotServed."""
@@ -378,46 +345,3 @@ def _state(connection: sa.Connection, row: RaterRow, hand: Hand) -> State:
         row.looked_at = None
         return "waiting"
     return "done"
-
-
-def _seen(connection: sa.Connection, rater: str, token: str) -> Seen:
-    """What the rater was shown under ``token``, whatever became of the lease."""
-    values = {"of_id": token, "by": rater}
-    row: Any = connection.execute(_OF_LEASE, values).first()
-    if row is not None:
-        return Seen(_task_of(row), row.shown_first, row.lane)
-    row = connection.execute(_OF_EVENT, values).first()
-    if row is None:
-        raise NotServed("this pair was never shown to this rater")
-    payload = json.loads(row.payload)
-    return Seen(_task_of(row), payload["side"], payload["lane"])
-
-
-def _task_of(row: Any) -> Task:
-    return Task(row.id, row.comparison_id, row.kind, row.k)
-
-
-def _taken(
-    connection: sa.Connection,
-    event_id: str,
-    rater: str,
-    kind: str,
-    task_id: str | None,
-) -> bool:
-    """Whether the same request was done before; IdTaken where the id is that of another."""
-    known = connection.execute(_KNOWN, {"of_id": event_id}).first()
-    if known is None:
-        return False
-    same_task = task_id is None or known.task_id == task_id
-    if known.rater != rater or known.kind != kind or not same_task:
-        raise IdTaken(f"the id {event_id} is that of something else")
-    return True
-
-
-def _known(
-    connection: sa.Connection, event_id: str, rater: str, kind: str, task_id: str | None
-) -> Vote | None:
-    """The vote that was written with this id; IdTaken where the id is that of something else."""
-    if not _taken(connection, event_id, rater, kind, task_id):
-        return None
-    return vote_by_id(connection, event_id)

@@ -25,7 +25,8 @@ from prefkit.core.records import Task
 from prefkit.core.rng import derive_rng
 from prefkit.store import chain
 from prefkit.store.chain import Kind, NewEvent, RaterRow
-from prefkit.store.tables import AwareUtc, events, leases, meta, served, standing, tasks
+from prefkit.store.database import Quick
+from prefkit.store.tables import AwareUtc, events, leases, served, standing, tasks
 
 Slot = Literal["a", "b"]
 OTHER: dict[Slot, Slot] = {"a": "b", "b": "a"}
@@ -88,13 +89,13 @@ _TAIL = """
  ORDER BY t.priority, t.id LIMIT 1"""
 _GIVEN = "id, comparison_id, kind, k, priority"
 # INDEXED BY: a lost index is an error and not a scan of 100,000 rows.
-_FIND_SQLITE = sa.text(
+_FIND_SQLITE = (
     "UPDATE tasks SET n_leased = n_leased + 1 WHERE id = (SELECT t.id FROM tasks t "
     f"INDEXED BY tasks_open WHERE t.lane = :lane {_TAIL.format(off='')}) RETURNING {_GIVEN}"
 )
 # NO KEY: a vote's foreign key takes KEY SHARE, which FOR UPDATE would take for a lock to skip.
 # OFFSET 0: looks each row up in the index, where a join would read all that the rater ever did.
-_FIND_POSTGRESQL = sa.text(
+_FIND_POSTGRESQL = (
     "WITH c AS (SELECT t.id FROM tasks t WHERE t.lane = :lane "
     f"{_TAIL.format(off='OFFSET 0')} FOR NO KEY UPDATE OF t SKIP LOCKED) "
     "UPDATE tasks t SET n_leased = t.n_leased + 1 FROM c WHERE t.id = c.id RETURNING "
@@ -107,19 +108,15 @@ _BOUND = (
 )
 _END = f"SELECT priority, id {_OPEN} ORDER BY priority DESC, id DESC LIMIT 1"
 _INDEX = {"sqlite": "INDEXED BY tasks_open", "postgresql": ""}
-_FIND = {"sqlite": _FIND_SQLITE, "postgresql": _FIND_POSTGRESQL}
-_BOUNDS = {name: sa.text(_BOUND.format(index=index)) for name, index in _INDEX.items()}
-_ENDS = {name: sa.text(_END.format(index=index)) for name, index in _INDEX.items()}
-_TAKE = {
-    "sqlite": sa.text(
-        "UPDATE tasks SET n_leased = n_leased + 1 WHERE id = :of AND k > n_done + n_leased"
-    ),
-    "postgresql": sa.text(
-        "WITH c AS (SELECT id FROM tasks WHERE id = :of AND k > n_done + n_leased "
-        "FOR NO KEY UPDATE SKIP LOCKED) "
-        "UPDATE tasks t SET n_leased = t.n_leased + 1 FROM c WHERE t.id = c.id"
-    ),
-}
+_FIND = Quick(_FIND_SQLITE, _FIND_POSTGRESQL)
+_BOUND_OF = Quick(*(_BOUND.format(index=index) for index in _INDEX.values()))
+_END_OF = Quick(*(_END.format(index=index) for index in _INDEX.values()))
+_TAKE = Quick(
+    "UPDATE tasks SET n_leased = n_leased + 1 WHERE id = :id AND k > n_done + n_leased",
+    "WITH c AS (SELECT id FROM tasks WHERE id = :id AND k > n_done + n_leased "
+    "FOR NO KEY UPDATE SKIP LOCKED) "
+    "UPDATE tasks t SET n_leased = t.n_leased + 1 FROM c WHERE t.id = c.id",
+)
 _BY: sa.BindParameter[Any] = sa.bindparam("by")
 _ON: sa.BindParameter[Any] = sa.bindparam("on_task")
 _TOKEN: sa.BindParameter[Any] = sa.bindparam("of_token")
@@ -133,7 +130,7 @@ _HELD = (
 _EXTEND = sa.update(leases).where(leases.c.rater == _BY, leases.c.live).values(expires_at=_UNTIL)
 _REVIVE = sa.update(leases).where(leases.c.token == _TOKEN).values(live=True, expires_at=_UNTIL)
 _DROP = sa.delete(leases).where(leases.c.token == _TOKEN)
-_EPOCH = sa.select(meta.c.value).where(meta.c.key == "order_epoch")
+_EPOCH = Quick("SELECT value FROM meta WHERE key = 'order_epoch'")
 _SHOWN = sa.select(served.c.shown_first, served.c.at).where(
     served.c.task_id == _ON, served.c.rater == _BY
 )
@@ -180,7 +177,7 @@ def _renewed(connection: sa.Connection, rater: str, ttl: timedelta, now: datetim
 
 def take_place(connection: sa.Connection, task_id: str) -> bool:
     """Take one of the task's places if one is free."""
-    return connection.execute(_TAKE[connection.dialect.name], {"of": task_id}).rowcount == 1
+    return _TAKE(connection, id=task_id).rowcount == 1
 
 
 def _leased(row: Any) -> Leased:
@@ -216,7 +213,7 @@ def _another(
 
 def _keep_to_the_order(connection: sa.Connection, row: RaterRow) -> None:
     """From the start again where tasks were added or put in another order since."""
-    epoch = int(connection.scalar(_EPOCH) or 0)
+    epoch = int(_EPOCH(connection).scalar_one())
     if row.epoch != epoch:
         row.epoch = epoch
         row.at = dict.fromkeys(row.at, START)
@@ -227,24 +224,19 @@ def _find(connection: sa.Connection, row: RaterRow, lane: int) -> tuple[Any | No
 
     The tasks that a rater had are looked up one by one; of many, WINDOW at a time.
     """
-    name = connection.dialect.name
     few = max(row.n_served, row.n_votes) < WINDOW
     for _ in range(_STEPS):
         p, i = row.at[lane]
-        place = {"lane": lane, "p": p, "i": i}
-        bound = (
-            None
-            if few
-            else connection.execute(_BOUNDS[name], {**place, "skipped": WINDOW - 1}).first()
-        )
-        end_p, end_i = (_LAST, "") if bound is None else bound
+        place: dict[str, Any] = {"lane": lane, "p": p, "i": i}
+        bound: Any = None if few else _BOUND_OF(connection, **place, skipped=WINDOW - 1).first()
+        end_p, end_i = (_LAST, "") if bound is None else (bound[0], bound[1])
         values = {**place, "end_p": end_p, "end_i": end_i, "r": row.rater}
-        found = connection.execute(_FIND[name], values).first()
+        found = _FIND(connection, **values).first()
         if found is not None:
             row.at[lane] = (found.priority, found.id)
             return found, False
         if bound is None:
-            end = connection.execute(_ENDS[name], {"lane": lane}).first()
+            end: Any = _END_OF(connection, lane=lane).first()
             if end is not None and tuple(end) > row.at[lane]:
                 row.at[lane] = (end[0], end[1])
             return None, False

@@ -15,10 +15,9 @@ followed from it and judges nothing anew. The words of a vote (rationale, edit) 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, cast
@@ -29,8 +28,8 @@ from prefkit.core.errors import StoreError
 from prefkit.core.records import Vote
 from prefkit.store import chain
 from prefkit.store.chain import Event, NewEvent, RaterRow
-from prefkit.store.database import chunks
-from prefkit.store.rows import WORDS, vote_row
+from prefkit.store.database import Quick, chunks
+from prefkit.store.rows import WORDS, text_digest, text_row, vote_row
 from prefkit.store.tables import events, standing, storable, tasks, texts, votes
 
 COUNTED = ("a", "b", "tie", "both_bad", "invalid")
@@ -59,12 +58,18 @@ _LOCK_TASKS = (
     .with_for_update(key_share=True)
 )
 _STANDS = sa.select(standing).where(standing.c.task_id.in_(_IDS))
-_UNSTAND = sa.delete(standing).where(standing.c.task_id == _ON_TASK, standing.c.rater == _BY)
-_STAND = sa.insert(standing)
-_COUNT = (
-    sa.update(tasks)
-    .where(tasks.c.id == _ON_TASK)
-    .values({name: sa.bindparam(f"now_{name}") for name in ("n_done", "n_leased", "k", "priority")})
+_LOCK_TASK = Quick(
+    "SELECT * FROM tasks WHERE id = :id", "SELECT * FROM tasks WHERE id = :id FOR NO KEY UPDATE"
+)
+_STANDS_ON = Quick("SELECT rater, vote_id, choice, counted FROM standing WHERE task_id = :id")
+_UNSTAND = Quick("DELETE FROM standing WHERE task_id = :task_id AND rater = :rater")
+_STAND = Quick(
+    "INSERT INTO standing (task_id, rater, vote_id, choice, counted) "
+    "VALUES (:task_id, :rater, :vote_id, :choice, :counted)"
+)
+_COUNT = Quick(
+    "UPDATE tasks SET n_done = :n_done, n_leased = :n_leased, k = :k, priority = :priority "
+    "WHERE id = :id"
 )
 _VOTE = sa.insert(votes)
 _TEXT = sa.insert(texts)
@@ -127,6 +132,7 @@ class _Book:
 
     views: Views = field(default_factory=Views)
     tasks: dict[str, _TaskRow] = field(default_factory=dict[str, _TaskRow])
+    stood: set[Key] = field(default_factory=set[Key])
 
 
 def fold(views: Views, event: Event) -> None:
@@ -234,20 +240,34 @@ def _known_ids(connection: sa.Connection, ids: list[str]) -> set[str]:
 
 def _read_book(connection: sa.Connection, task_ids: list[str]) -> _Book:
     book = _Book()
+    if len(task_ids) == 1:  # as every vote has it: an IN is compiled anew at each run
+        _note(book, _LOCK_TASK(connection, id=task_ids[0]))
+        _note_stands(book, ((task_ids[0], *row) for row in _STANDS_ON(connection, id=task_ids[0])))
+        return book
     for chunk in chunks(task_ids):
-        for row in connection.execute(_LOCK_TASKS, {"ids": chunk}):
-            book.views.n_done[row.id] = row.n_done
-            book.tasks[row.id] = _TaskRow(
-                comparison_id=row.comparison_id,
-                adaptive=(row.kind, row.lane) == ADAPTIVE,
-                was_full=row.n_done + row.n_leased >= row.k,
-                k=row.k,
-                n_leased=row.n_leased,
-                priority=row.priority,
-            )
-        for row in connection.execute(_STANDS, {"ids": chunk}):
-            book.views.stands[row.task_id, row.rater] = Stand(row.vote_id, row.choice, row.counted)
+        _note(book, connection.execute(_LOCK_TASKS, {"ids": chunk}))
+        stands = connection.execute(_STANDS, {"ids": chunk})
+        _note_stands(book, ((r.task_id, r.rater, r.vote_id, r.choice, r.counted) for r in stands))
     return book
+
+
+def _note(book: _Book, rows: Iterable[Any]) -> None:
+    for row in rows:
+        book.views.n_done[row.id] = row.n_done
+        book.tasks[row.id] = _TaskRow(
+            comparison_id=row.comparison_id,
+            adaptive=(row.kind, row.lane) == ADAPTIVE,
+            was_full=row.n_done + row.n_leased >= row.k,
+            k=row.k,
+            n_leased=row.n_leased,
+            priority=row.priority,
+        )
+
+
+def _note_stands(book: _Book, rows: Iterable[tuple[Any, ...]]) -> None:
+    for task_id, rater, vote_id, choice, counted in rows:
+        book.stood.add((task_id, rater))
+        book.views.stands[task_id, rater] = Stand(vote_id, choice, bool(counted))
 
 
 def _judged(book: _Book, vote: Vote) -> Vote:
@@ -328,50 +348,23 @@ def _sealed(vote: Vote, more: Mapping[str, Any]) -> tuple[NewEvent, list[dict[st
     return NewEvent(vote.id, vote.rater, kind, vote.task_id, vote.at, payload), rows
 
 
-def text_row(event_id: str, name: str, rater: str, text: str) -> dict[str, Any]:
-    """The row of ``texts`` for what ``rater`` wrote in the field ``name`` of an event."""
-    salt = os.urandom(16).hex()
-    return {
-        "vote_id": event_id,
-        "field": name,
-        "rater": rater,
-        "salt": salt,
-        "text": storable(text),
-    }
-
-
-def text_digest(salt: str, text: str) -> str:
-    """What an event says of a text: BLAKE2b-256 of the salt's bytes and the UTF-8 text."""
-    return chain.digest(bytes.fromhex(salt) + text.encode("utf-8"))
-
-
 def _write_book(connection: sa.Connection, book: _Book, changed: set[Key]) -> None:
-    connection.execute(
-        _UNSTAND,
-        [{"on_task": task_id, "by": rater} for task_id, rater in sorted(changed)],
-    )
-    rows = [
-        stand_row(key, book.views.stands[key])
-        for key in sorted(changed)
-        if key in book.views.stands
-    ]
-    if rows:
-        connection.execute(_STAND, rows)
-    connection.execute(
-        _COUNT, [_task_values(book, task_id) for task_id in sorted({key[0] for key in changed})]
-    )
-
-
-def _task_values(book: _Book, task_id: str) -> dict[str, Any]:
-    task, n_done = book.tasks[task_id], book.views.n_done[task_id]
-    reopened = task.was_full and n_done + task.n_leased < task.k
-    return {
-        "on_task": task_id,
-        "now_n_done": n_done,
-        "now_n_leased": task.n_leased,
-        "now_k": task.k,
-        "now_priority": behind_all() if reopened else task.priority,
-    }
+    for key in sorted(changed):
+        if key in book.stood:
+            _UNSTAND(connection, task_id=key[0], rater=key[1])
+        if key in book.views.stands:
+            _STAND(connection, **stand_row(key, book.views.stands[key]))
+    for task_id in sorted({key[0] for key in changed}):
+        task, n_done = book.tasks[task_id], book.views.n_done[task_id]
+        reopened = task.was_full and n_done + task.n_leased < task.k
+        _COUNT(
+            connection,
+            id=task_id,
+            n_done=n_done,
+            n_leased=task.n_leased,
+            k=task.k,
+            priority=behind_all() if reopened else task.priority,
+        )
 
 
 def behind_all() -> int:

@@ -1,8 +1,9 @@
-"""Rows of votes and comparisons as records, and back."""
+"""Rows of votes, their words and comparisons as records, and back."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from prefkit.core.errors import StoreError
 from prefkit.core.records import Comparison, Vote
 from prefkit.formats.schema import from_row
 from prefkit.store import chain
-from prefkit.store.tables import standing, texts, votes
+from prefkit.store.tables import standing, storable, texts, votes
 
 WORDS = ("rationale", "edit")  # the fields of a vote that are kept in ``texts``
 _BY: sa.BindParameter[Any] = sa.bindparam("by")
@@ -83,3 +84,20 @@ _NEWEST = (
     .order_by(votes.c.seq.desc())
     .limit(1)
 )
+
+
+def text_row(event_id: str, name: str, rater: str, text: str) -> dict[str, Any]:
+    """The row of ``texts`` for what ``rater`` wrote in the field ``name`` of an event."""
+    salt = os.urandom(16).hex()
+    return {
+        "vote_id": event_id,
+        "field": name,
+        "rater": rater,
+        "salt": salt,
+        "text": storable(text),
+    }
+
+
+def text_digest(salt: str, text: str) -> str:
+    """What an event says of a text: BLAKE2b-256 of the salt's bytes and the UTF-8 text."""
+    return chain.digest(bytes.fromhex(salt) + text.encode("utf-8"))

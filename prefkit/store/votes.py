@@ -6,11 +6,7 @@ what it returns has been written to disk.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +15,7 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
-from prefkit.core.errors import PrefkitError, StoreError
+from prefkit.core.errors import StoreError
 from prefkit.core.records import Comparison, Vote
 from prefkit.store import (
     chain,
@@ -50,13 +46,11 @@ from prefkit.store.migrate import (
 from prefkit.store.ordering import Place, TaskFacts
 from prefkit.store.people import Erased
 from prefkit.store.rows import comparison_of, newest, vote_by_id, vote_of, votes_with_words
+from prefkit.store.signer import Signer
 from prefkit.store.tables import comparisons, meta, tasks, votes
 
-SIGN_EVERY = 200  # events that one process writes between two signed heads
-SIGN_SECONDS = 600  # or less, where the last of them is so long ago
 _HIDDEN = sa.select(tasks.c.id).where(tasks.c.kind.in_(counting.HIDDEN))
 _SALT = sa.select(meta.c.value).where(meta.c.key == "salt")
-_log = logging.getLogger(__name__)
 
 
 class VoteStore:
@@ -65,8 +59,7 @@ class VoteStore:
     def __init__(self, database: Database, home: Path | None = None) -> None:
         self._db = database
         self._home = home
-        self._n_unsigned = 0
-        self._signed_at = time.monotonic()
+        self._signer = Signer(database, home)
         self.migration_backup: Path | None = None
 
     @classmethod
@@ -99,8 +92,7 @@ class VoteStore:
 
     def close(self) -> None:
         """Sign what was written and not yet signed, and give the connections back."""
-        if self._n_unsigned:
-            self.sign()
+        self._signer.close()
         self._db.close()
 
     def __enter__(self) -> Self:
@@ -190,7 +182,7 @@ class VoteStore:
 
     def leases(self, wanted: Wanted | None = None, clock: Clock = database_clock) -> Leases:
         """Who holds which task. wanted: how many votes a task wants, where its votes say so."""
-        return Leases(self._db, wanted=wanted, clock=clock, written=self._written_elsewhere)
+        return Leases(self._db, wanted=wanted, clock=clock, written=self._signer.wrote_elsewhere)
 
     # Votes
 
@@ -200,7 +192,7 @@ class VoteStore:
         Raises StoreError for a vote on a task that is not in the store.
         """
         written = self._db.write(lambda connection: ledger.append(connection, new))
-        self._written(len(written))
+        self._signer.wrote(len(written))
         return len(written)
 
     def vote(self, new: Vote) -> Vote:
@@ -218,7 +210,7 @@ class VoteStore:
             return stored
 
         stored = self._db.write(work)
-        self._written(1)
+        self._signer.wrote(1)
         return stored
 
     def undo(self, rater: str, vote_id: str) -> Vote | None:
@@ -239,7 +231,7 @@ class VoteStore:
             return ledger.append(connection, [withdrawal])[0]
 
         withdrawn = self._db.write(work)
-        self._written(1)
+        self._signer.wrote(1)
         return withdrawn
 
     def votes(self, origin: str | None = None, *, hidden: bool = False) -> list[Vote]:
@@ -273,7 +265,7 @@ class VoteStore:
         """Let ``text`` be what raters are told from now on; whether it was another before."""
         now = datetime.now(UTC)
         changed = self._db.write(lambda c: guidance.set_guidelines(c, version, text, now))
-        self._written(int(changed))
+        self._signer.wrote(int(changed))
         return changed
 
     def guidelines(self, version: str) -> str | None:
@@ -299,7 +291,7 @@ class VoteStore:
         """
         now = datetime.now(UTC)
         erased = self._db.write(lambda c: people.erase(c, name_or_id, words=words, now=now))
-        self._written(1)
+        self._signer.wrote(1)
         self.sign()
         return replace(erased, wiped=self._db.wipe())
 
@@ -310,10 +302,16 @@ class VoteStore:
         with self._db.reading() as connection:
             return counting.counts(connection, origin)
 
-    def progress(self, rater: str) -> RaterProgress:
-        """How far one rater is."""
+    def n_open(self) -> int:
+        """Ordinary tasks that have a place free, for whomever."""
         with self._db.reading() as connection:
-            return counting.progress(connection, rater)
+            return counting.n_open(connection)
+
+    def progress(self, rater: str, n_open: int | None = None) -> RaterProgress:
+        """How far one rater is. n_open: as ``n_open`` said a moment ago, not to count it again."""
+        with self._db.reading() as connection:
+            n_free = counting.n_open(connection) if n_open is None else n_open
+            return counting.progress(connection, rater, n_free)
 
     def backup(self, path: str | Path) -> Path:
         """Copy the store as of now to an SQLite file, while others may write; the path.
@@ -379,42 +377,5 @@ class VoteStore:
             return replaying.differences(connection, replaying.views_of(connection))
 
     def sign(self) -> None:
-        """Sign the ends of the chains that have grown, whoever wrote them.
-
-        What cannot be signed now is signed by the next head, with a warning in the log: the votes
-        are on disk already, and a fault here must not look as if they were not.
-        """
-        with suppress(PrefkitError):  # in the log already
-            self._signing().result()
-
-    def _signing(self) -> Future[int]:
-        self._n_unsigned, self._signed_at = 0, time.monotonic()
-        home = self._home
-
-        def work(connection: sa.Connection) -> int:
-            key = heads.find_or_make_key(home)
-            return heads.sign(connection, key, datetime.now(UTC)) if key is not None else 0
-
-        signing = self._db.submit(work)
-        signing.add_done_callback(_log_fault)
-        return signing
-
-    def _written(self, n: int) -> None:
-        if self._sign_is_due(n):
-            self.sign()
-
-    def _written_elsewhere(self, n: int) -> None:
-        """As ``_written``, told by the thread that writes, which cannot wait for itself."""
-        if self._sign_is_due(n):
-            self._signing()
-
-    def _sign_is_due(self, n: int) -> bool:
-        self._n_unsigned += n
-        waited = time.monotonic() - self._signed_at
-        return self._n_unsigned >= SIGN_EVERY or (self._n_unsigned > 0 and waited >= SIGN_SECONDS)
-
-
-def _log_fault(signing: Future[int]) -> None:
-    error = signing.exception()
-    if error is not None:
-        _log.warning("the chains of votes were not signed: %s", error)
+        """Sign the ends of the chains that have grown, whoever wrote them (store/signer.py)."""
+        self._signer.sign()

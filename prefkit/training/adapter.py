@@ -7,7 +7,7 @@ Layers are named one by one in an adapter's configuration, because vLLM does not
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from prefkit.policy.load import REWARD_TASK, Policy, attach_adapter, check_adapt
 from prefkit.policy.parts import is_reward_model
 from prefkit.policy.virtual import keys_values_of
 from prefkit.training.adapter_settings import AdapterSettings
+from prefkit.training.fused_lora import fuse_lora
 from prefkit.training.methods import METHODS, Method, method_of
 
 HEAD_METHODS = ("lora", "qlora")
@@ -36,7 +37,7 @@ def prepare_model(policy: Policy, settings: AdapterSettings, start: Path | None,
     method = METHODS[settings.method]
     if start is not None:
         _check_start(method, start)
-        return attach_adapter(policy.model, start, trainable=True)
+        return _fused(attach_adapter(policy.model, start, trainable=True))
     if method.kind == "full":
         policy.model.requires_grad_(True)
         return policy.model
@@ -48,7 +49,12 @@ def prepare_model(policy: Policy, settings: AdapterSettings, start: Path | None,
         )
     if method.kind == "virtual":
         return _with_virtual_tokens(policy, method, settings, seed)
-    return _with_layers(policy.model, method, settings, seed)
+    return _fused(_with_layers(policy.model, method, settings, seed))
+
+
+def _fused(model: Any) -> Any:
+    fuse_lora(model)
+    return model
 
 
 def _check_start(method: Method, start: Path) -> None:
@@ -234,3 +240,16 @@ def reference_mode(model: Any) -> Generator[None]:
         raise TypeError("a model without an adapter has none to switch off")
     with model.disable_adapter():
         yield
+
+
+@contextmanager
+def still(model: Any, *, adapter: bool = True) -> Generator[None]:
+    """The model without dropout; without ``adapter`` also as it was before one, if it has one."""
+    training = model.training
+    model.eval()
+    off = not adapter and hasattr(model, "peft_config")
+    try:
+        with reference_mode(model) if off else nullcontext():
+            yield
+    finally:
+        model.train(training)

@@ -12,6 +12,7 @@ from typing import Literal
 
 from prefkit.core.errors import DataError
 from prefkit.core.records import Comparison, Messages, TrainRow
+from prefkit.formats.load import of_other_side
 from prefkit.formats.train import row_id
 
 Target = Literal["pair", "unpaired", "ranking", "demonstration"]
@@ -97,13 +98,20 @@ def undesirable(comparison: Comparison) -> list[TrainRow]:
 
 
 def _turned(row: TrainRow) -> TrainRow:
-    """The pair seen from its other side."""
+    """The pair seen from its other side, its votes too."""
+    votes, evidence = row.votes, row.evidence
+    if votes is not None:
+        try:
+            votes, evidence = of_other_side(votes, evidence)
+        except ValueError as error:
+            raise DataError(f"{row.name}: {error}") from None
     return replace(
         row,
         completions=row.completions[::-1],
         p=1 - row.p,
         margin=None if row.margin is None else -row.margin,
-        votes=None,  # they say a and b of the order before
+        votes=votes,
+        evidence=evidence,
     )
 
 

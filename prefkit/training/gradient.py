@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ from prefkit.policy.layout import Layout
 from prefkit.policy.logp_store import Floats
 from prefkit.policy.logps import TokenLogps
 from prefkit.policy.trees import Tree
-from prefkit.training.masters import Masters
+from prefkit.training.lanes import Lanes
+from prefkit.training.masters import Masters, in_one_block
 from prefkit.training.objective import Objective, Scored, Totals
 from prefkit.training.packs import Pack, halved, make_pack, packs_of_ranks, size_of
 from prefkit.training.ranks import Ranks
@@ -50,11 +52,12 @@ class Gradient:
         dtype: torch.dtype,
         reference: Mapping[bytes, Floats] | Callable[[Sequence[Tree]], Mapping[bytes, Floats]],
         ranks: Ranks,
+        lanes: Lanes,
     ) -> None:
         self.objective, self.score, self.masters = objective, score, masters
         self.layout, self.budget = layout, budget
         self.device, self.dtype = device, dtype
-        self.reference, self.ranks = reference, ranks
+        self.reference, self.ranks, self.lanes = reference, ranks, lanes
         self.scale = 1.0
 
     def collect(self, rows: Sequence[Row]) -> list[Table]:
@@ -65,80 +68,75 @@ class Gradient:
         coupled = self.objective.couples_rows and (len(packs) > 1 or self.ranks.world > 1)
         upstream = self._first_pass(rows, packs, totals) if coupled else None
         tables: list[Table] = []
-        for members, counts in packs:
-            tables += self._survive(rows, members, totals, upstream, counts=counts)
+        step = _Step(rows, totals, upstream)
+        for part, done in zip(packs, self.lanes.map(partial(self._try, step), packs), strict=True):
+            tables += self._take(step, part, done)
         return tables
 
-    def packs(self, rows: Sequence[Row]) -> list[tuple[list[int], bool]]:
-        """This rank's packs as indices into ``rows``, and whether each counts.
+    def packs(self, rows: Sequence[Row]) -> list[Part]:
+        """This rank's packs.
 
         Sharded layers need every rank to run as many packs: one that has fewer scores the smallest
         row again, which then counts for nothing.
         """
         sizes = [size_of(row.tree, self.layout) for row in rows]
         groups = packs_of_ranks(sizes, self.budget, self.ranks.world)
-        mine = [(group, True) for group in groups[self.ranks.rank]]
+        mine = [Part(group) for group in groups[self.ranks.rank]]
         if not self.ranks.sharded:
             return mine
         idle = max(len(group) for group in groups) - len(mine)
-        return mine + [([sizes.index(min(sizes))], False)] * idle
+        return mine + [Part([sizes.index(min(sizes))], counts=False)] * idle
 
-    def _survive(
-        self,
-        rows: Sequence[Row],
-        members: list[int],
-        totals: Totals,
-        upstream: _Upstream | None,
-        *,
-        counts: bool,
-    ) -> list[Table]:
-        """One pack; where memory runs out, its halves, with the same gradient."""
-        try:
-            table = self._backward(rows, members, totals, upstream, counts=counts)
-        except torch.OutOfMemoryError:
-            pass  # handled below, where the traceback no longer holds the pack's tensors
-        else:
-            self.masters.gather(1.0 / self.scale)
-            return [table] if counts else []
+    def _take(self, step: _Step, part: Part, done: _Done | None) -> list[Table]:
+        """Add a pack's gradient to the masters; where its memory ran out, that of its halves,
+        which is the same."""
+        if done is not None:
+            self.masters.add(done.gradients, 1.0 / self.scale)
+            return [done.table] if part.counts else []
         self.masters.drop()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        tokens = sum(size_of(rows[i].tree, self.layout) for i in members)
-        self.budget = max(1, min(self.budget, tokens) // 2)
-        if len(members) == 1 or self.ranks.world > 1:
-            raise _out_of_memory(rows[members[0]], tokens, self.budget, self.ranks)
-        halves = halved(members)
-        if self.objective.couples_rows and upstream is None:
+        halves = self._halves(step.rows, part)
+        if self.objective.couples_rows and step.upstream is None:
             # All rows were in this pack; now none of the parts sees all of them.
-            upstream = self._first_pass(rows, [(half, True) for half in halves], totals)
+            step = replace(step, upstream=self._first_pass(step.rows, halves, step.totals))
         tables: list[Table] = []
         for half in halves:
-            tables += self._survive(rows, half, totals, upstream, counts=counts)
+            tables += self._take(step, half, self._try(step, half))
         return tables
 
-    def _backward(
-        self,
-        rows: Sequence[Row],
-        members: list[int],
-        totals: Totals,
-        upstream: _Upstream | None,
-        *,
-        counts: bool,
-    ) -> Table:
-        """Backward of one pack into the live gradients."""
-        chosen = [rows[i] for i in members]
+    def _halves(self, rows: Sequence[Row], part: Part) -> list[Part]:
+        """A pack for which there was not enough memory, as two; later ones will be smaller."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        tokens = sum(size_of(rows[i].tree, self.layout) for i in part.members)
+        self.budget = max(1, min(self.budget, tokens) // 2)
+        if len(part.members) == 1 or self.ranks.world > 1:
+            raise _out_of_memory(rows[part.members[0]], tokens, self.budget, self.ranks)
+        return [Part(half) for half in halved(part.members)]
+
+    def _try(self, step: _Step, part: Part) -> _Done | None:
+        """The gradient of one pack; None where memory ran out."""
+        try:
+            return self._backward(step, part)
+        except torch.OutOfMemoryError:
+            return None  # by then no traceback holds the pack's tensors
+
+    def _backward(self, step: _Step, part: Part) -> _Done:
+        members, upstream = part.members, step.upstream
+        chosen = [step.rows[i] for i in members]
         if upstream is None:
             tokens, scored = self._scored(self.make_pack(chosen))
-            parts, values = self.objective.parts(scored, totals)
+            parts, values = self.objective.parts(scored, step.totals)
             root = parts.sum()
         else:
             with _drawing_from(upstream.draws.get(tuple(members)), self.device):
                 tokens, scored = self._scored(self._pack(chosen, upstream.reference))
             root = (scored.logps.policy * upstream.gradient[members]).sum()
             values = upstream.values[members]
-            parts = upstream.parts * (len(members) / len(rows))
-        (root * (self.scale if counts else 0.0)).backward()
-        return Table(
+            parts = upstream.parts * (len(members) / len(step.rows))
+        gradients = self.masters.differentiate(
+            root * (self.scale if part.counts else 0.0), sharded=self.ranks.sharded
+        )
+        table = Table(
             rows=tuple(chosen),
             parts=parts.detach(),
             values=values.detach(),
@@ -147,6 +145,7 @@ class Gradient:
             entropy=None if tokens.entropy is None else tokens.entropy.sum(),
             n_fed=sum(size_of(row.tree, self.layout) for row in chosen),
         )
+        return _Done(table, in_one_block(gradients) if self.lanes.n > 1 else gradients)
 
     def _scored(self, pack: Pack, *, statistics: bool = False) -> tuple[TokenLogps, Scored]:
         tokens = self.score(pack.trees, statistics=statistics or self.objective.wpo)
@@ -166,9 +165,7 @@ class Gradient:
         known = self.reference
         return known([row.tree for row in rows]) if callable(known) else known
 
-    def _first_pass(
-        self, rows: Sequence[Row], packs: list[tuple[list[int], bool]], totals: Totals
-    ) -> _Upstream:
+    def _first_pass(self, rows: Sequence[Row], packs: list[Part], totals: Totals) -> _Upstream:
         """The loss of the whole step and its gradient with respect to the policy's sums."""
         sums = self._all_sums(rows, packs)
         leaf = sums.policy.requires_grad_(True)
@@ -188,26 +185,23 @@ class Gradient:
 
     @torch.no_grad()
     def _all_sums(
-        self,
-        rows: Sequence[Row],
-        packs: list[tuple[list[int], bool]],
-        *,
-        statistics: bool = False,
+        self, rows: Sequence[Row], packs: list[Part], *, statistics: bool = False
     ) -> _Sums:
         """All rows scored without gradient, whatever packs and ranks they are in."""
         known: dict[int, tuple[list[float], float, float]] = {}
         moving: dict[bytes, Floats] = {}
         draws: dict[tuple[int, ...], Tensor] = {}
-        waiting = list(packs)
-        while waiting:
-            members, counts = waiting.pop()
-            before = random_state(self.device)
-            found = self._score_or_split(rows, members, waiting, statistics)
-            if found is None or not counts:
-                continue
-            draws[tuple(members)] = before
-            known.update(found[0])
-            moving.update(found[1])
+        score = partial(self._try_score, rows, statistics)
+        while packs:
+            waiting: list[Part] = []
+            for part, found in zip(packs, self.lanes.map(score, packs), strict=True):
+                if found is None:
+                    waiting += self._halves(rows, part)
+                elif part.counts:
+                    draws[tuple(part.members)] = found.before
+                    known.update(zip(part.members, found.sums, strict=True))
+                    moving.update(found.moving)
+            packs = waiting
         for theirs, their_moving in self.ranks.gather((known, moving)):
             known.update(theirs)
             moving.update(their_moving)
@@ -225,41 +219,62 @@ class Gradient:
             draws,
         )
 
-    def _score_or_split(
-        self,
-        rows: Sequence[Row],
-        members: list[int],
-        waiting: list[tuple[list[int], bool]],
-        statistics: bool,
-    ) -> tuple[dict[int, tuple[list[float], float, float]], Mapping[bytes, Floats]] | None:
-        """Of each of ``members``: its sums, its WPO weight and entropy; and what the ema reference
-        said of them. None where memory ran out and the pack's halves are now waiting."""
-        chosen = [rows[i] for i in members]
+    @torch.no_grad()  # a lane's thread does not know of its caller's
+    def _try_score(self, rows: Sequence[Row], statistics: bool, part: Part) -> _Found | None:
+        """One pack's sums; None where memory ran out."""
+        chosen = [rows[i] for i in part.members]
+        before = random_state(self.device)
         try:
             reference = self._reference_of(chosen)
             tokens, scored = self._scored(self._pack(chosen, reference), statistics=statistics)
         except torch.OutOfMemoryError:
-            pass  # handled below, where the traceback no longer holds the pack's tensors
-        else:
-            policy = scored.logps.policy.tolist()
-            weights = [1.0] * len(members) if scored.wpo is None else scored.wpo.tolist()
-            # A sum over the pack: only the sum over all rows is asked for.
-            entropy = [0.0] * len(members)
-            if tokens.entropy is not None:
-                entropy[0] = float(tokens.entropy.sum())
-            found = dict(zip(members, zip(policy, weights, entropy, strict=True), strict=True))
-            moving = reference if callable(self.reference) and reference is not None else {}
-            return found, moving
-        torch.cuda.empty_cache()
-        if len(members) == 1 or self.ranks.world > 1:
-            tokens = sum(size_of(rows[i].tree, self.layout) for i in members)
-            self.budget = max(1, min(self.budget, tokens) // 2)
-            raise _out_of_memory(rows[members[0]], tokens, self.budget, self.ranks)
-        waiting += [(half, True) for half in halved(members)]
-        return None
+            return None  # by then no traceback holds the pack's tensors
+        policy = scored.logps.policy.tolist()
+        weights = [1.0] * len(chosen) if scored.wpo is None else scored.wpo.tolist()
+        # A sum over the pack: only the sum over all rows is asked for.
+        entropy = [0.0] * len(chosen)
+        if tokens.entropy is not None:
+            entropy[0] = float(tokens.entropy.sum())
+        moving = reference if callable(self.reference) and reference is not None else {}
+        return _Found(list(zip(policy, weights, entropy, strict=True)), moving, before)
 
     def _tensor(self, values: Sequence[object] | float) -> Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A pack as indices into the step's rows; one that does not count only keeps step."""
+
+    members: list[int]
+    counts: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Step:
+    """What all packs of a step share. upstream: where a first pass has differentiated the loss."""
+
+    rows: Sequence[Row]
+    totals: Totals
+    upstream: _Upstream | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Done:
+    """A pack's table and its gradient by name."""
+
+    table: Table
+    gradients: dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """sums: of each row its answers' sums, its WPO weight and entropy. moving: what the ema
+    reference said of them. before: the random state that the pack drew from."""
+
+    sums: list[tuple[list[float], float, float]]
+    moving: Mapping[bytes, Floats]
+    before: Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)

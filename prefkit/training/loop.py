@@ -26,12 +26,13 @@ from prefkit.policy.logps import TokenLogps
 from prefkit.policy.parts import causal_model
 from prefkit.policy.trees import Tree
 from prefkit.training import checkpoint
-from prefkit.training.adapter import prepare_model, reference_mode
+from prefkit.training.adapter import prepare_model, still
 from prefkit.training.average import MovingAverage
 from prefkit.training.early_stop import standing
 from prefkit.training.export import leave
 from prefkit.training.facts import EvaluationFacts, SampledAnswers
 from prefkit.training.gradient import Gradient
+from prefkit.training.lanes import lanes_for
 from prefkit.training.lineage import lineage
 from prefkit.training.logged import Pending, step_facts, stop_at
 from prefkit.training.masters import Masters
@@ -99,16 +100,19 @@ class Run:
             ranks.at_work = True
         self.masters = Masters(self.model)
         self.optimizer = make_optimizer(settings, self.masters)
+        lanes = lanes_for(plan, self.model, ranks)
+        budget = tokens_at_once(settings.tokens_at_once, self.device, self.dtype, self.layout)
         self.gradient = Gradient(
             plan.objective,
             self.scorer,
             self.masters,
             layout=self.layout,
-            budget=tokens_at_once(settings.tokens_at_once, self.device, self.layout),
+            budget=budget // lanes.n,
             device=self.device,
             dtype=torch.float64 if self.dtype == torch.float64 else torch.float32,
             reference=known or {},
             ranks=ranks,
+            lanes=lanes,
         )
         self.gradient.scale = FP16_SCALE if self.dtype == torch.float16 else 1.0
         self.average: MovingAverage | None = None
@@ -162,15 +166,16 @@ class Run:
             self.average = MovingAverage(self.masters, plan.settings.ema_decay)
             self.gradient.reference = self._score_average
         if reference.kind in ("base", "start"):
-            off = reference.kind == "base" and hasattr(self.model, "peft_config")
-            self.gradient.reference = score_missing(
-                plan.trees,
-                self._score_reference if off else self._score_evenly,
-                plan.store(),
-                self._packs,
-                self.ranks,
-                progress=self.progress,
-            )
+            with still(self.model, adapter=reference.kind != "base"):
+                self.gradient.reference = score_missing(
+                    plan.trees,
+                    self._score,
+                    plan.store(),
+                    self._packs,
+                    self.ranks,
+                    self.gradient.lanes,
+                    progress=self.progress,
+                )
 
     def _packs(self, trees: Sequence[Tree]) -> list[list[int]]:
         """Packs to score the reference in: those of the first epoch's steps, where all is new.
@@ -190,15 +195,19 @@ class Run:
             packs += [[start + i for i in group] for group in groups]
         return packs
 
+    @torch.no_grad()
+    def _score(self, trees: Sequence[Tree]) -> TokenLogps:
+        """Log-probs without gradient, of the model as it stands."""
+        return self.scorer(trees)
+
     def _score_evenly(self, trees: Sequence[Tree]) -> TokenLogps:
-        """Log-probs without dropout and without gradient."""
-        training = self.model.training
-        self.model.eval()
-        try:
-            with torch.no_grad():
-                return self.scorer(trees)
-        finally:
-            self.model.train(training)
+        with still(self.model):
+            return self._score(trees)
+
+    def _score_reference(self, trees: Sequence[Tree]) -> TokenLogps:
+        """Log-probs of the model without what is trained; adapters only."""
+        with still(self.model, adapter=False):
+            return self._score(trees)
 
     def _score_average(self, trees: Sequence[Tree]) -> Mapping[bytes, Floats]:
         assert self.average is not None
@@ -318,11 +327,6 @@ class Run:
                 policy=self._score_evenly,
                 reference=reference,
             )
-
-    def _score_reference(self, trees: Sequence[Tree]) -> TokenLogps:
-        """Log-probs of the model without what is trained; adapters only."""
-        with reference_mode(self.model):
-            return self._score_evenly(trees)
 
     def _leave(
         self, monitor: Monitor | None, started: float, resumed_from: int | None

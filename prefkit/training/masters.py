@@ -30,13 +30,25 @@ class Masters:
         }
         self._sums: dict[str, Tensor] = {}
 
-    def gather(self, factor: float = 1.0) -> None:
-        """Add the live gradients, times ``factor``, to the step's; the live ones are gone."""
-        for name, parameter in self._live.items():
-            if parameter.grad is None:
-                continue
-            gradient = local_part(parameter.grad).to(self.values[name].dtype)
-            parameter.grad = None
+    def differentiate(self, root: Tensor, *, sharded: bool) -> dict[str, Tensor]:
+        """The gradient of ``root`` by name, of those parameters that it depends on.
+
+        Nothing is left in the model, so that packs can be differentiated side by side. Sharded
+        layers collect theirs in the model, by hooks that only a whole backward pass calls.
+        """
+        if not sharded:
+            found = torch.autograd.grad(root, list(self._live.values()), allow_unused=True)
+            return {n: g for n, g in zip(self._live, found, strict=True) if g is not None}
+        root.backward()
+        gradients = {n: local_part(p.grad) for n, p in self._live.items() if p.grad is not None}
+        self.drop()
+        return gradients
+
+    def add(self, gradients: dict[str, Tensor], factor: float = 1.0) -> None:
+        """Add gradients, times ``factor``, to the step's; ``gradients`` is empty afterwards."""
+        while gradients:
+            name, live = gradients.popitem()
+            gradient = live.to(self.values[name].dtype)
             if factor != 1.0:
                 gradient = gradient * factor
             if name in self._sums:
@@ -45,7 +57,7 @@ class Masters:
                 self._sums[name] = gradient
 
     def drop(self) -> None:
-        """Forget the live gradients: those of a pack that was not finished."""
+        """Forget the gradients in the model: those of a pack that was not finished."""
         for parameter in self._live.values():
             parameter.grad = None
 
@@ -92,6 +104,20 @@ class Masters:
             if keep:
                 found[name] = value
         return found
+
+
+def in_one_block(gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of the gradients as views of one tensor.
+
+    Hundreds of small tensors that outlive a pack lie between its activations, and the memory of
+    these cannot be used as a whole again.
+    """
+    flat = torch.cat([gradient.flatten() for gradient in gradients.values()])
+    parts = flat.split([gradient.numel() for gradient in gradients.values()])
+    return {
+        name: part.view(gradient.shape)
+        for (name, gradient), part in zip(gradients.items(), parts, strict=True)
+    }
 
 
 def _exact(parameter: Tensor) -> bool:

@@ -30,6 +30,7 @@ from prefkit.policy.logp_store import Floats, LogpStore, logp_keys, missing
 from prefkit.policy.logps import TokenLogps, tree_logps
 from prefkit.policy.resolve import ModelSource, resolve_model
 from prefkit.policy.trees import Tree
+from prefkit.training.lanes import Lanes, lanes_for
 from prefkit.training.packs import size_of, tokens_at_once
 from prefkit.training.ranks import Ranks
 
@@ -100,6 +101,7 @@ def score_missing(
     store: LogpStore | None,
     packs: Callable[[Sequence[Tree]], list[list[int]]],
     ranks: Ranks,
+    lanes: Lanes,
     *,
     progress: Progress,
 ) -> dict[bytes, Floats]:
@@ -116,16 +118,18 @@ def score_missing(
     if not todo:
         return known
     groups = packs(todo)
-    n_forward = -(-len(groups) // ranks.world)
+    # Every rank runs as many passes as the others where sharded layers wait for all of them.
+    turns = range(ranks.rank, -(-len(groups) // ranks.world) * ranks.world, ranks.world)
+    mine = [min(i, len(groups) - 1) for i in turns if i < len(groups) or ranks.sharded]
     fresh: dict[bytes, Floats] = {}
     unsaved: dict[bytes, Floats] = {}
-    for turn in range(n_forward):
-        index = turn * ranks.world + ranks.rank
-        if index >= len(groups) and not ranks.sharded:
-            break
-        # Every rank runs as many passes as the others: sharded layers wait for all of them.
-        group = [todo[i] for i in groups[min(index, len(groups) - 1)]]
-        unsaved.update(split_by_key(group, score(group)))
+
+    def found(index: int) -> Mapping[bytes, Floats]:
+        group = [todo[i] for i in groups[index]]
+        return split_by_key(group, score(group))
+
+    for index, values in zip(mine, lanes.map(found, mine), strict=True):
+        unsaved.update(values)
         if store is not None and len(unsaved) >= ANSWERS_AT_ONCE:
             store.add(unsaved)
             fresh.update(unsaved)
@@ -174,7 +178,8 @@ def score_other(plan: Plan, ranks: Ranks, progress: Progress) -> dict[bytes, Flo
         reference.source, adapter=reference.adapter, dtype=settings.dtype, device=settings.device
     ).model
     layout = choose_layout(model, longest=plan.longest)
-    budget = tokens_at_once(settings.tokens_at_once, model.device, layout)
+    lanes = lanes_for(plan, model, ranks)
+    budget = tokens_at_once(settings.tokens_at_once, model.device, model.dtype, layout) // lanes.n
 
     def score(group: Sequence[Tree], model: Any = model) -> TokenLogps:
         with torch.no_grad():
@@ -183,7 +188,7 @@ def score_other(plan: Plan, ranks: Ranks, progress: Progress) -> dict[bytes, Flo
     def packs(todo: Sequence[Tree]) -> list[list[int]]:
         return plan_packs([size_of(tree, layout) for tree in todo], budget)
 
-    found = score_missing(plan.trees, score, store, packs, ranks, progress=progress)
+    found = score_missing(plan.trees, score, store, packs, ranks, lanes, progress=progress)
     del model, score
     release_memory()
     return found

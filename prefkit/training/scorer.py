@@ -46,11 +46,11 @@ def silence_dropout(model: Any) -> None:
     With it policy and reference would differ at the start, and a step would depend on its packs.
     An adapter made afterwards keeps its own.
     """
-    for module, name, _ in _dropouts(model):
+    for module, name, _ in dropouts(model):
         setattr(module, name, 0.0)
 
 
-def _dropouts(model: Any) -> list[tuple[nn.Module, str, float]]:
+def dropouts(model: Any) -> list[tuple[nn.Module, str, float]]:
     """Every rate of dropout in the model: module, attribute, value.
 
     nn.Dropout's, and the numbers that transformers' layers hand to a kernel themselves
@@ -72,7 +72,7 @@ class Borrowed:
         self.model = model
         self.training = model.training
         self.trainable = {name: p.requires_grad for name, p in model.named_parameters()}
-        self.dropouts = _dropouts(model)
+        self.dropouts = dropouts(model)
         self.checkpointed = getattr(model, "is_gradient_checkpointing", False)
 
     def give_back(self) -> None:

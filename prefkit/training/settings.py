@@ -87,8 +87,8 @@ class TrainSettings(AdapterSettings):
     tokens_at_once: int | None = Field(
         default=None,
         ge=16,
-        description="Tokens in memory at once; empty is 256 on a CPU and 16384 on a GPU. Smaller "
-        "needs less memory and changes no result beyond rounding.",
+        description="Tokens in memory at once; empty is 256 on a CPU (512 in 16-bit precision) and "
+        "16384 on a GPU. Smaller needs less memory and changes no result beyond rounding.",
     )
     activation_checkpointing: bool = Field(
         default=False,

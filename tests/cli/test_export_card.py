@@ -78,13 +78,18 @@ def test_every_target_of_a_workspace_has_a_card_without_names_or_words(run, labe
     assert "2 people and 1 machine" in text
 
 
-def test_the_card_says_bias_and_time_of_people_alone(run, labelled, tmp_path):
+def test_the_card_says_agreement_bias_and_time_of_people_alone(run, labelled, tmp_path):
     folder, _ = labelled
     run("export", folder, "--out", tmp_path / "out.jsonl")
     text = (tmp_path / "out.card.md").read_text()
-    assert "| the longer answer | 1.000 |" in text
-    assert "| 8 |" in text.split("| the longer answer |")[1].split("\n")[0]
+    longer = text.split("| the longer answer is chosen |")[1].split("\n")[0]
+    assert longer.startswith(" 1.000 | ")
+    assert "| 8 |" in longer  # the machine's four votes are not among them
+    assert "the answer on the left is chosen" in text
     assert "(2 votes without a time)" in text
+    assert "8 votes on 4 comparisons with two votes or more, graded from −3 to 3" in text
+    assert "- Gwet's AC1: 1.000" in text
+    assert "undefined: no two raters have 10 comparisons in common" in text
 
 
 def test_rationales_are_written_only_when_asked_for(run, labelled, tmp_path):

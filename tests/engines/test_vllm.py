@@ -48,7 +48,11 @@ def base(smollm2, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def adapter(smollm2, tmp_path_factory):
-    """A few large steps towards answers that begin with "Ahoy": enough to change greedy text."""
+    """A few large steps towards answers that begin with "Ahoy".
+
+    With the likelihood of the chosen ones in the loss: without it the model falls to stammering,
+    where every token is a near tie that two engines break differently.
+    """
     from prefkit.training import LoraSettings, TrainSettings, train
 
     rng = random.Random(0)
@@ -64,7 +68,12 @@ def adapter(smollm2, tmp_path_factory):
         for _ in range(24)
     ]
     settings = TrainSettings(
-        learning_rate=2e-3, epochs=4, batch_size=4, lora=LoraSettings(r=8), trackers=[]
+        loss={"sigmoid": 1.0, "nll": 1.0},
+        learning_rate=1e-3,
+        epochs=4,
+        batch_size=4,
+        lora=LoraSettings(r=8),
+        trackers=[],
     )
     out = tmp_path_factory.mktemp("trained")
     return train(smollm2, to_table(examples, Example), settings, out=out).adapter
@@ -93,6 +102,6 @@ def test_an_adapter_of_our_trainer_changes_the_answer_in_vllm_as_in_transformers
     assert sum(changed) >= len(QUESTIONS) - 1
     other = greedy(smollm2, "transformers", tmp_path / "t", adapter)
     alike = [v.text.split()[:2] == t.text.split()[:2] for v, t in zip(tuned, other, strict=True)]
-    assert sum(alike) >= len(QUESTIONS) - 1, [
-        (v.text, t.text) for v, t in zip(tuned, other, strict=True)
-    ]
+    texts = [(v.text, t.text) for v, t in zip(tuned, other, strict=True)]
+    assert sum(alike) >= len(QUESTIONS) - 1, texts
+    assert sum(v.text.startswith("Ahoy") for v in tuned) >= len(QUESTIONS) - 1, texts

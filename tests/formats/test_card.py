@@ -46,14 +46,18 @@ def test_what_is_not_known_is_not_there():
 def test_bias_time_agreement_and_guidelines_stand_under_their_titles():
     text = dataset_card(
         facts(
-            bias=[Share("the left answer", 0.61, 0.55, 0.67, 300)],
+            bias=[
+                Share("left", 0.61, (0.55, 0.67), 300, "1.40 (1.10 to 1.80)"),
+                Share("longer", 1.0, None, 1),
+            ],
             hours=2.5,
             n_untimed=7,
             agreement=["α 0.41 (0.30 to 0.50)"],
             guidelines=[Guideline("v2", 9, "# Look\n\nat truth"), Guideline("v1", 1, None)],
         )
     )
-    assert "| the left answer | 0.610 | 0.550 to 0.670 | 0.500 | 300 |" in text
+    assert "| left | 0.610 | 0.550 to 0.670 | 300 | 1.40 (1.10 to 1.80) |" in text
+    assert "| longer | 1.000 | – | 1 | – |" in text
     assert "2.5 hours of people's time with a pair in view (7 votes without a time)." in text
     assert "## Agreement\n\nα 0.41 (0.30 to 0.50)" in text
     # Quoted: the heading is the guideline's, not the card's.

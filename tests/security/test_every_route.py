@@ -169,7 +169,7 @@ def test_of_gradio_only_the_page_and_its_files_are_there(app, browser, everybody
     assert len(found) > 60
     files = set()
     for method, path in sorted(found):
-        if path in ("/", "/logout", "/login"):
+        if path in ("/", "/lead", "/logout", "/login"):
             continue
         for name in ("nobody", "kim", "lead", "token of a lead, all"):
             reply = ask(browser, method, path, everybody[name])
@@ -181,6 +181,8 @@ def test_of_gradio_only_the_page_and_its_files_are_there(app, browser, everybody
                 assert reply.status_code == expected, f"{method} {path} as {name}"
                 assert method == "HEAD" or reply.json().keys() == {"error"}
     assert {"/theme.css", "/favicon.ico"} <= files
+    for name, status in (("nobody", 303), ("kim", 403), ("reviewer", 200), ("lead", 200)):
+        assert ask(browser, "GET", "/lead", everybody[name]).status_code == status, name
     assert ask(browser, "GET", "/", everybody["nobody"]).status_code == 303
     assert ask(browser, "GET", "/", everybody["token of a lead, all"]).status_code == 403
 

@@ -29,7 +29,8 @@ from lease_cases import Clock, Desk, plan
 from store_cases import pairs, vote
 
 from prefkit.store import VoteStore
-from prefkit.store.leases import IdTaken, NotServed, Spent
+from prefkit.store.leases import Spent
+from prefkit.store.shown import IdTaken, NotServed
 
 RATERS = st.sampled_from(["kim", "lee", "mia"])
 CHOICES = st.sampled_from(["a", "b", "tie", "both_bad", "skip"])
@@ -99,7 +100,8 @@ class LeaseMachine(RuleBasedStateMachine):
         own = str(uuid.uuid4())
         outcome = self.heed(rater, self.desk.vote(rater, token, choice, vote_id=own))
         free = task.k - task.n_done - task.n_leased
-        late = choice in COUNTED and not live and free < 1
+        # Whoever holds a place is late only where k was lowered below what is done.
+        late = choice in COUNTED and free + live < 1
         assert (outcome.vote.id, outcome.vote.late, outcome.done.fresh) == (own, late, True)
         assert outcome.vote.shown_first == self.sides[rater, task_id]
         self.told[own] = outcome.vote
@@ -282,7 +284,7 @@ def test_the_laws_of_leases_hold_on_sqlite():
 
 @pytest.mark.slow
 def test_the_laws_of_leases_hold_on_sqlite_for_longer():
-    many = settings(QUICK, max_examples=200, stateful_step_count=50)
+    many = settings(QUICK, max_examples=80, stateful_step_count=40)
     run_state_machine_as_test(LeaseMachine, settings=many)
 
 

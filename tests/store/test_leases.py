@@ -13,7 +13,8 @@ from lease_cases import Clock, Desk, plan
 from store_cases import pair, pairs, vote
 
 from prefkit.store import VoteStore, leasing
-from prefkit.store.leases import IdTaken, NotServed, Spent
+from prefkit.store.leases import Spent
+from prefkit.store.shown import IdTaken, NotServed
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from prefkit.policy.logp_store import logp_keys
 from prefkit.policy.resolve import resolve_model
 from prefkit.policy.trees import Tree
 from prefkit.training.adapter import prepare_model
-from prefkit.training.gradient import Gradient
+from prefkit.training.gradient import Gradient, Part
+from prefkit.training.lanes import Lanes
 from prefkit.training.losses import losses
 from prefkit.training.masters import Masters
 from prefkit.training.objective import make_objective
@@ -70,7 +71,15 @@ class Bench:
         )
 
     def gradient(
-        self, settings, rows, *, layout=TREE, budget=EVERYTHING, score=None, reference=None
+        self,
+        settings,
+        rows,
+        *,
+        layout=TREE,
+        budget=EVERYTHING,
+        score=None,
+        reference=None,
+        lanes=1,
     ):
         scorer = Scorer(self.model, layout)
         gradient = Gradient(
@@ -83,6 +92,7 @@ class Bench:
             dtype=torch.float64,
             reference=reference or perturbed(rows),
             ranks=Ranks(),
+            lanes=Lanes(lanes),
         )
         tables = gradient.collect(rows)
         flat = torch.cat([g.reshape(-1) for g in self.masters.gradients()]).clone()
@@ -214,13 +224,43 @@ def _out_of_memory(_gradient):
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "kto", "aot"])
-def test_out_of_memory_splits_the_pack_and_keeps_the_gradient(bench, name):
+def test_lanes_change_no_gradient_and_no_bit_from_run_to_run(bench, name):
+    rows = rows_for(bench, name)
+    loss, whole, _ = bench.gradient(loss_settings(name), rows, budget=1)
+    found = [bench.gradient(loss_settings(name), rows, budget=1, lanes=2)[:2] for _ in range(3)]
+    for other_loss, other in found:
+        assert other_loss == pytest.approx(loss, rel=1e-7)
+        close(whole, other)
+        assert torch.equal(other, found[0][1])
+
+
+def test_lanes_record_no_graph_in_an_evaluation(bench):
+    """Whether gradients are recorded is a thread's own: its caller's wish has to reach a lane."""
+    rows, recorded = rows_for(bench, "sigmoid"), []
+
+    def spy(trees, *, statistics=False):
+        found = Scorer(bench.model, TREE)(trees, statistics=statistics)
+        recorded.append(found.values.requires_grad)
+        return found
+
+    settings = loss_settings("sigmoid")
+    _, _, gradient = bench.gradient(settings, rows, budget=1, lanes=2, score=spy)
+    assert all(recorded)
+    recorded.clear()
+    gradient.evaluate(rows)
+    assert recorded
+    assert not any(recorded)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("name", ["sigmoid", "kto", "aot"])
+def test_out_of_memory_splits_the_pack_and_keeps_the_gradient(bench, name, lanes):
     rows = rows_for(bench, name)
     largest = max(size_of(row.tree, TREE) for row in rows)
     loss, whole, _ = bench.gradient(loss_settings(name), rows)
     scorer = Scorer(bench.model, TREE)
     other_loss, other, used = bench.gradient(
-        loss_settings(name), rows, score=memory_of(largest, scorer)
+        loss_settings(name), rows, score=memory_of(largest, scorer), lanes=lanes
     )
     assert used.budget < EVERYTHING
     assert other_loss == pytest.approx(loss, rel=1e-7)
@@ -335,7 +375,7 @@ def test_a_pack_that_counts_for_nothing_adds_nothing_to_an_evaluation(bench, mon
     _, _, gradient = bench.gradient(loss_settings("sigmoid"), rows, budget=100)
     table = gradient.evaluate(rows)
     packs = gradient.packs(rows)
-    monkeypatch.setattr(gradient, "packs", lambda _: [*packs, ([0], False)])
+    monkeypatch.setattr(gradient, "packs", lambda _: [*packs, Part([0], counts=False)])
     other = gradient.evaluate(rows)
     assert float(other.parts.sum()) == pytest.approx(float(table.parts.sum()), rel=1e-9)
     assert float(other.entropy) == pytest.approx(float(table.entropy), rel=1e-9)

@@ -183,6 +183,13 @@ def test_votes_reach_the_row_from_the_chosen_sides_view():
     assert found.votes == (RowVote(0.0, 0.1), RowVote(0.25, None))
 
 
+def test_the_votes_of_a_row_that_is_turned_are_turned_with_it():
+    votes = json.dumps([{"choice": "a", "error_rate": 0.1}, {"choice": "rejected"}])
+    row = replace(pair(), p=0.25, votes=votes)
+    [turned] = encode_rows(chat_tokenizer("chatml"), [row], max_length=64, hard_labels=True).rows
+    assert turned.votes == (RowVote(0.0, 0.1), RowVote(1.0, None))
+
+
 def test_a_pair_becomes_two_unpaired_answers_a_ranking_or_a_demonstration_with_its_p():
     rows = [pair(p=0.75, weight=2.0), replace(pair("r"), p=0.25), pair("t", p=0.5), pair("u")]
     unpaired = read_rows(rows, "unpaired")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from prefkit.formats.load import Loaded
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
-NOT_FOR_TRAINING = ("kto", "ultrafeedback")
+NO_PLAIN_TRAINING = ("kto", "ranked", "ultrafeedback")  # other losses than the default take them
 
 
 @app.command()
@@ -89,6 +89,22 @@ def export(
     card = None
     if ballots is not None:
         card = _write_card(ballots, loaded, path, to, counts["n_rows"], rationales=rationales)
+    _finish(source, loaded, counts, path, to, card, as_json=as_json)
+
+
+_SHOWN = ("n_ties_left_out", "n_tied", "n_repeated", "n_both_bad")
+
+
+def _finish(
+    source: str,
+    loaded: Loaded,
+    counts: dict[str, int],
+    path: Path,
+    to: str,
+    card: Path | None,
+    *,
+    as_json: bool,
+) -> None:
     kind = "parquet" if path.suffix == ".parquet" else "json"
     facts: list[tuple[str, object]] = [
         ("examples", counts["n_examples"]),
@@ -104,11 +120,8 @@ def export(
         {**counts, "to": to, "file": str(path), "card": None if card is None else str(card)},
         as_json=as_json,
         screen=[facts_table(f"Export of {source}", facts)],
-        next_command="" if to in NOT_FOR_TRAINING else following,
+        next_command="" if to in NO_PLAIN_TRAINING else following,
     )
-
-
-_SHOWN = ("n_ties_left_out", "n_tied", "n_repeated", "n_both_bad")
 
 
 def _check_rationales(to: str, ballots: Ballots | None) -> None:

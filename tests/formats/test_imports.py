@@ -412,3 +412,68 @@ def test_an_id_of_a_vote_follows_from_what_was_said_of_which_pair_by_whom(tmp_pa
 
     assert ids("left") == ids("left")
     assert len(ids("left") | ids("right") | ids("left", 4) | ids("left", source="mine")) == 4
+
+
+def test_tasks_that_nobody_has_labelled_are_pairs(tmp_path):
+    imported = read(label_studio(tmp_path, task(1, []), task(2, [])), "label-studio")
+    assert (len(imported.comparisons), imported.votes) == (2, [])
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+EXPORTS = {
+    "label-studio": [
+        task(1, [annotation(7, 3, {"selected": "left"}), annotation(8, 4, {"selected": "right"})]),
+        task(2, [annotation(9, {"id": 3, "email": "k@x.org"}, {"selected": "right"})]),
+    ],
+    "argilla": ARGILLA,
+    "potato": [
+        {**potato_1(1, {"p": {"selection": "A"}}), "user": "k"},
+        {**potato_1(2, {"p": {"scale_value": "-2"}, "why": {"text_box": "x"}}), "user": "r"},
+    ],
+}
+
+
+def places_in(value, here=()):
+    """Every place in a JSON value, as the keys that lead to it."""
+    yield here
+    if isinstance(value, dict | list):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places_in(child, (*here, key))
+
+
+def with_(value, place, new):
+    """The value with another at one place."""
+    if not place:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[place[0]] = with_(copy[place[0]], place[1:], new)
+    return copy
+
+
+@pytest.mark.parametrize("name", list(EXPORTS))
+@given(data=st.data())
+def test_whatever_stands_in_an_export_is_read_left_out_or_refused_by_name(name, data):
+    rows = EXPORTS[name]
+    place = data.draw(st.sampled_from([p for p in places_in(rows) if len(p) > 1]))
+    broken = with_(rows, place, data.draw(ANY_JSON))
+    asked = {"question": {"label-studio": "pw", "argilla": "better", "potato": "p"}[name]}
+    for skip_bad in (False, True):
+        try:
+            imported = import_rows(
+                Rows("x.json", broken), name, Asked(prompt="q", skip_bad=skip_bad, **asked), WORDS
+            )
+        except DataError as error:
+            assert "x.json" in error.message
+            continue
+        counts = imported.counts
+        assert counts["n_rows"] == (
+            counts["n_comparisons"] + counts["n_repeated_pairs"] + counts["n_rows_left_out"]
+        )
+        assert counts["n_judgements"] == (
+            counts["n_votes"] + counts["n_repeated_votes"] + counts["n_judgements_left_out"]
+        )
+        assert all(vote.choice in ("a", "b", "tie", "both_bad", "skip") for vote in imported.votes)

@@ -131,7 +131,8 @@ def _said(value: Any) -> str | Ranks:
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     if isinstance(value, Mapping):  # a list of {value, rank} as Arrow may turn it round
         fields = cast(Mapping[str, Any], value)
-        return Ranks(tuple(zip(fields["value"], fields["rank"], strict=True)))
+        pairs = zip(fields["value"], fields["rank"], strict=True)
+        return Ranks(tuple((str(name), float(rank)) for name, rank in pairs))
     if not isinstance(value, list) or not value:
         raise ValueError(f"the response is {value!r}; expected a label or a ranking")
     items = cast(list[Any], value)

@@ -40,12 +40,20 @@ def read_label_studio(rows: Rows, asked: Asked) -> Source:
         for row in rows.values
     ]
     source = Source(Rows(rows.source, values, places=places), _name(rows))
-    question = the_question(_questions(rows), asked, rows.source)
+    names = list(_questions(rows))
+    # Tasks that nobody has labelled yet are pairs all the same.
+    is_labelled = any(row.get("annotations") for row in rows.values)
+    question = the_question(names, asked, rows.source) if is_labelled else ""
     for index, row in enumerate(rows.values):
         if not isinstance(row.get("data"), Mapping):
             source.bad_rows[index] = f"data is {row.get('data')!r}; expected an object"
             continue
-        for annotation in _objects(row.get("annotations")):
+        try:
+            annotations = _objects(row.get("annotations"), "annotations")
+        except ValueError as error:
+            source.faults.append((places[index], str(error)))
+            continue
+        for annotation in annotations:
             place = f"{places[index]}, annotation {annotation.get('id', '?')}"
             try:
                 _read_annotation(annotation, index, place, question, asked, source)
@@ -57,7 +65,8 @@ def read_label_studio(rows: Rows, asked: Asked) -> Source:
 def _read_annotation(
     annotation: Record, row: int, place: str, question: str, asked: Asked, source: Source
 ) -> None:
-    results = [r for r in _objects(annotation.get("result")) if r.get("from_name") == question]
+    given = _objects(annotation.get("result"), "result")
+    results = [result for result in given if result.get("from_name") == question]
     said: str | None = None
     if not annotation.get("was_cancelled"):
         if not results:
@@ -72,7 +81,7 @@ def _read_annotation(
             said,
             moment(annotation.get("updated_at") or annotation.get("created_at"), "updated_at"),
             milliseconds(annotation.get("lead_time")),
-            _rationale(annotation, asked.rationale),
+            _rationale(given, asked.rationale),
         )
     )
 
@@ -93,11 +102,12 @@ def _said(results: Sequence[Record]) -> str:
     return str(cast(list[Any], choices)[0])
 
 
-def _rationale(annotation: Record, name: str | None) -> str | None:
+def _rationale(results: Sequence[Record], name: str | None) -> str | None:
     """The text of the TextArea ``name``."""
-    for result in _objects(annotation.get("result")):
-        if name is not None and result.get("from_name") == name:
-            text = cast(Record, result.get("value") or {}).get("text")
+    for result in results:
+        value = result.get("value")
+        if name is not None and result.get("from_name") == name and isinstance(value, Mapping):
+            text = cast(Record, value).get("text")
             lines = cast(list[Any], text) if isinstance(text, list) else [text]
             return "\n".join(str(line) for line in lines if line) or None
     return None
@@ -114,15 +124,15 @@ def _rater(completed_by: Any) -> str:
 
 def _questions(rows: Rows) -> Iterator[str]:
     for row in rows.values:
-        for annotation in _objects(row.get("annotations")):
-            for result in _objects(annotation.get("result")):
+        for annotation in _those_that_are(row.get("annotations")):
+            for result in _those_that_are(annotation.get("result")):
                 if result.get("type") in _COMPARING:
                     yield str(result.get("from_name"))
 
 
 def _name(rows: Rows) -> str:
     """Another export of the same project is the same source; file names have dates in them."""
-    projects = {row.get("project") for row in rows.values}
+    projects = {str(row["project"]) for row in rows.values if row.get("project") is not None}
     only = projects.pop() if len(projects) == 1 else None
     return "label-studio" if only is None else f"label-studio project {only}"
 
@@ -132,7 +142,18 @@ def _place(rows: Rows, index: int) -> str:
     return rows.place(index) if number is None else f"{rows.place(index)} (task {number})"
 
 
-def _objects(value: Any) -> list[Record]:
+def _objects(value: Any, what: str) -> list[Record]:
+    """The objects of a list; [] where it is missing, ValueError for anything else."""
+    if value is None:
+        return []
+    found = _those_that_are(value)
+    if not isinstance(value, list | tuple) or len(found) < len(cast(Sequence[Any], value)):
+        raise ValueError(f"{what} is {value!r:.60}; expected a list of objects")
+    return found
+
+
+def _those_that_are(value: Any) -> list[Record]:
+    """The objects in a list, [] of what is none: to look before anything is judged."""
     if not isinstance(value, list | tuple):
         return []
     return [cast(Record, item) for item in cast(Sequence[Any], value) if isinstance(item, Mapping)]

@@ -23,7 +23,8 @@ ENV HOME=/home/prefkit \
     PYTHONUNBUFFERED=1 \
     GRADIO_ANALYTICS_ENABLED=False \
     HF_HUB_DISABLE_TELEMETRY=1
-VOLUME /data
+# No VOLUME: it would be a mount of its own at /data even where nothing is kept, and by such a mount
+# the app tells whether a Space has storage attached.
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/login', timeout=4)"]

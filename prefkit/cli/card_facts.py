@@ -96,7 +96,7 @@ def _bias(ballots: Ballots) -> list[Share]:
             bias.n_votes,
             "" if bias.odds is None else _estimate(bias.odds, ".2f"),
         )
-        for bias in bias_table(ballots.votes, ballots.comparisons)
+        for bias in bias_table([*ballots.votes, *ballots.hidden], ballots.comparisons)
         if bias.share is not None
     ]
 

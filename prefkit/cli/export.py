@@ -75,7 +75,7 @@ def export(
     path = out or Path(f"{to}.{'parquet' if to == 'parquet' else 'jsonl'}")
     if Path(source).is_file() and path.resolve() == Path(source).resolve():
         raise ConfigError(f"--out {path}: is the file that is read", hint="choose another --out")
-    ballots = workspace_ballots(source) if is_workspace(source) else None
+    ballots = workspace_ballots(source, hidden=True) if is_workspace(source) else None
     if rationales:
         _check_rationales(to, ballots)
     if ballots is not None:

@@ -195,12 +195,15 @@ def _write_votes(
 ) -> tuple[int, int]:
     """Votes under ids of this store; how many were new, and how many of all are late."""
     from prefkit.store import VoteStore
+    from prefkit.store.tables import storable
 
     if not imported.votes:
         return 0, 0
     with VoteStore.open(settings.store or workspace.store_path, home=workspace.path) as store:
         people = {vote.rater for vote in imported.votes if vote.rater_kind == "human"}
-        ids = {name: store.rater_id(f"{name} ({imported.source})") for name in sorted(people)}
+        ids = {
+            name: store.rater_id(storable(f"{name} ({imported.source})")) for name in sorted(people)
+        }
         mine: list[Vote] = [
             replace(vote, rater=ids.get(vote.rater, vote.rater)) for vote in imported.votes
         ]

@@ -20,7 +20,8 @@ MAP_HELP = "Our column = yours, for example prompt=question; prompt= leaves ours
 class Ballots:
     """Comparisons, every vote on them, the place they came from, and how the votes count.
 
-    guidelines: version → text, of those that a vote names and that are known.
+    guidelines: version → text, of those that a vote names and that are known. hidden: votes on
+    gold items and repeats, where they were asked for: no votes on the work.
     """
 
     comparisons: list[Comparison]
@@ -28,6 +29,7 @@ class Ballots:
     place: str
     method: str = "auto"
     guidelines: Mapping[str, str] = field(default_factory=dict[str, str])
+    hidden: Sequence[Vote] = ()
 
 
 def is_workspace(source: str) -> bool:
@@ -48,8 +50,8 @@ def read_map(words: Sequence[str] | None) -> dict[str, str]:
     return found
 
 
-def workspace_ballots(source: str) -> Ballots:
-    """What the vote store of a workspace holds."""
+def workspace_ballots(source: str, *, hidden: bool = False) -> Ballots:
+    """What the vote store of a workspace holds; hidden: with the votes on gold and repeats."""
     from prefkit.rounds.project import read_project
     from prefkit.store import VoteStore
     from prefkit.workspace import Workspace
@@ -70,7 +72,12 @@ def workspace_ballots(source: str) -> Ballots:
             text = store.guidelines(version)
             if text is not None:
                 texts[version] = text
-        return Ballots(store.comparisons(), votes, place, project.aggregate.method, texts)
+        others: list[Vote] = []
+        if hidden:
+            known = {vote.id for vote in votes}
+            others = [vote for vote in store.votes(hidden=True) if vote.id not in known]
+        method = project.aggregate.method
+        return Ballots(store.comparisons(), votes, place, method, texts, others)
 
 
 def examples_of(

@@ -7,6 +7,7 @@ the old one in the store.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from prefkit.core.errors import DataError
-from prefkit.core.ids import canonical_json
 from prefkit.core.records import Choice, Comparison, Vote
 from prefkit.formats.comparisons import Pair, pair_reader
 from prefkit.formats.detect import resolve_columns
@@ -159,7 +159,8 @@ def _vote(judgement: Judgement, pair: Pair, words: Words, origin: str) -> Vote:
         origin, judgement.rater, comparison, choice, strength, at.isoformat(), judgement.rationale,
     ]  # fmt: skip
     return Vote(
-        id=str(uuid.uuid5(_NAMESPACE, canonical_json(said_of_it))),
+        # In ASCII: a name may hold half of a surrogate pair.
+        id=str(uuid.uuid5(_NAMESPACE, json.dumps(said_of_it))),
         task_id=comparison,
         comparison_id=comparison,
         rater=judgement.rater,

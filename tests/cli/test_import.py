@@ -1,4 +1,4 @@
-"""``prefkit import``: into a workspace, twice, with bad rows, from the Hub's library."""
+"""``prefkit import``: into a workspace, again, with bad rows, from a Hub id."""
 
 from __future__ import annotations
 
@@ -168,3 +168,30 @@ def test_late_is_said_on_the_screen(run, label_studio):
     _, out, _ = run("import", label_studio)
     assert "beyond k, kept as late" in out
     assert "next: prefkit aggregate" in out
+
+
+def test_a_hub_id_is_a_source_of_annotate_and_import(run, tmp_path, monkeypatch):
+    # The Hub itself is out of reach of the tests; what is checked is our call of the real API.
+    asked = []
+
+    def load_dataset(name, split, revision):
+        asked.append((name, split, revision))
+        return datasets.Dataset.from_list([{"prompt": "q", "a": "x", "b": "y"}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.chdir(tmp_path)
+    words = ("kim/pairs", "--split", "test", "--revision", "v2", "--json")
+    value = last_json(run("annotate", *words, "--import-only")[1])
+    assert value["workspace"] == str(tmp_path / "pairs.prefkit")
+    value = last_json(run("import", *words)[1])
+    assert (value["kind"], value["n_added"]) == ("pairs", 0)
+    assert asked == [("kim/pairs", "test", "v2")] * 2
+    with opened(tmp_path / "pairs.prefkit") as store:
+        assert [c.origin for c in store.comparisons()] == ["kim/pairs"]
+
+
+def test_names_that_no_database_takes_come_in_all_the_same(run, tmp_path):
+    path = export(tmp_path / "odd.json", annotation(1, "k\0\ud800", "left"))
+    value = last_json(run("import", path, "--json")[1])
+    assert value["n_votes_added"] == 1
+    assert last_json(run("import", path, "--json")[1])["n_votes_added"] == 0

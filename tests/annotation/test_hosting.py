@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from postgres_server import postgres_server
 
 from prefkit.annotation.hosting import check_space
 from prefkit.core.errors import EnvironmentFault
@@ -72,3 +74,30 @@ def test_the_app_itself_refuses_before_it_opens_a_store(tmp_path):
     assert "Space kim/labels" in done.stderr
     assert "every restart would lose all votes" in done.stderr
     assert "label at" not in done.stderr
+
+
+@pytest.mark.postgres
+def test_what_an_address_leaves_out_comes_from_the_environment(tmp_path):
+    """As docs/deploy.md says: no password in prefkit.yaml."""
+    (tmp_path / "prefkit.yaml").write_text("annotate:\n  store: postgresql+psycopg://\n")
+    with postgres_server() as address:
+        url = urlsplit(address)
+        given = {
+            "PGHOST": str(url.hostname),
+            "PGPORT": str(url.port),
+            "PGUSER": str(url.username),
+            "PGDATABASE": url.path[1:],
+        }
+        pairs = tmp_path / "p.jsonl"
+        pairs.write_text(json.dumps({"prompt": "q", "a": "x", "b": "y"}))
+        words = [sys.executable, "-m", "prefkit", "import", str(pairs), "--into", str(tmp_path)]
+        done = subprocess.run(
+            [*words, "--json"],
+            env={**os.environ, **given},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n_added"] == 1
+    assert not (tmp_path / "votes.db").exists()

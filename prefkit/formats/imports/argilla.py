@@ -86,6 +86,8 @@ def _is_old_column(rows: Rows, name: str) -> bool:
         if isinstance(cell, list) and cell:
             first = cast(list[Any], cell)[0]
             return isinstance(first, Mapping) and cast(Mapping[str, Any], first).keys() >= _KEYS
+        if not (is_missing(cell) or cell == []):
+            return False  # of a table of texts no more than the first row is looked at
     return False
 
 

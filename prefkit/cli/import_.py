@@ -127,6 +127,7 @@ def _read(
     if rows is None:
         rows = rows_at(source, split=split, revision=revision)
     kind = kind or (PAIRS if votes is not None else format_of(rows) or PAIRS)
+    _check_words(kind, asked)
     if kind != PAIRS:
         if votes is not None:
             raise ConfigError(
@@ -134,6 +135,20 @@ def _read(
             )
         return kind, import_rows(rows, kind, asked, words)
     return kind, _of_pairs(rows, votes, asked, origin_of(source))
+
+
+def _check_words(kind: str, asked: Asked) -> None:
+    """ConfigError for an option that this kind of export has no use for: it would change nothing."""
+    from prefkit.core.errors import ConfigError
+
+    if asked.items is not None and kind != "potato":
+        raise ConfigError("--items: only Potato keeps its texts apart", hint="leave it out")
+    for name, given in (("question", asked.question), ("rationale", asked.rationale)):
+        if given is not None and kind == PAIRS:
+            raise ConfigError(
+                f"--{name} {given}: these rows are pairs without votes",
+                hint="leave it out, or say what exported them: --from label-studio, argilla, potato",
+            )
 
 
 def _of_pairs(rows: Any, votes: Path | None, asked: Asked, origin: str) -> Imported:

@@ -152,6 +152,8 @@ def test_a_saved_data_set_is_annotated_and_imported_without_votes(run, tmp_path)
         (("{ls}", "--choice", "x"), "expected THEIRS=OURS"),
         (("{ls}", "--votes", "{ls}", "--from", "label-studio"), "holds its own"),
         (("nowhere.json",), "no such file"),
+        (("{ls}", "--items", "{ls}"), "only Potato keeps its texts apart"),
+        (("{ls}", "--from", "pairs", "--question", "pw"), "these rows are pairs without votes"),
         (("{ls}", "--map", "prompt=nothing"), "no column 'nothing'"),
         (("{ls}", "--from", "argilla"), "no question"),
         (("{ls}", "--from", "potato"), "no question"),

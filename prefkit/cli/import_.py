@@ -138,7 +138,7 @@ def _read(
 
 
 def _check_words(kind: str, asked: Asked) -> None:
-    """ConfigError for an option that this kind of export has no use for: it would change nothing."""
+    """ConfigError for an option that would change nothing in this kind of export."""
     from prefkit.core.errors import ConfigError
 
     if asked.items is not None and kind != "potato":
@@ -147,7 +147,7 @@ def _check_words(kind: str, asked: Asked) -> None:
         if given is not None and kind == PAIRS:
             raise ConfigError(
                 f"--{name} {given}: these rows are pairs without votes",
-                hint="leave it out, or say what exported them: --from label-studio, argilla, potato",
+                hint="leave it out, or say whose export it is: --from argilla",
             )
 
 

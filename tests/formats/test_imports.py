@@ -146,8 +146,9 @@ def test_of_several_questions_one_has_to_be_named(tmp_path):
         import_rows(rows, "label-studio", Asked(question="stile"), WORDS)
 
 
-def test_rows_without_a_prompt_take_the_one_that_is_given(tmp_path):
-    rows = label_studio(tmp_path, task(1, [annotation(1, 3, {"selected": "left"})], prompt=None))
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_rows_without_a_prompt_take_the_one_that_is_given(tmp_path, nothing):
+    rows = label_studio(tmp_path, task(1, [annotation(1, 3, {"selected": "left"})], prompt=nothing))
     with pytest.raises(DataError, match="prompt"):
         import_rows(rows, "label-studio", Asked(), WORDS)
     assert said_of(read(rows, "label-studio", prompt="Which is ruder?"))[0][0] == "Which is ruder?"

@@ -111,8 +111,10 @@ def _with_prompt(rows: Rows, asked: Asked) -> Rows:
     if asked.prompt is None:
         return rows
     theirs = resolve_columns(rows, asked.mapping).get("prompt", "prompt")
+    asked_of_all = {theirs: asked.prompt}
     values = [
-        {**row, theirs: asked.prompt} if is_missing(row.get(theirs)) else row for row in rows.values
+        {**row, **asked_of_all} if is_missing(row.get(theirs)) or row[theirs] == "" else row
+        for row in rows.values
     ]
     return replace(rows, values=values, table=None)
 

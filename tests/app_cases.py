@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 import prefkit_apps
 from prefkit.annotation.app import Parts, build_app
-from prefkit.annotation.auth import KEY_NAME, KEY_VARIABLE, Sessions
+from prefkit.annotation.auth import KEY_NAME, KEY_VARIABLE, Sessions, Who
 from prefkit.annotation.passwords import hash_password
 from prefkit.annotation.session import Session
 from prefkit.annotation.settings import AnnotateSettings
@@ -62,7 +62,8 @@ class Team:
     def token(self, account: Account, *scopes: str, hours: float = 1) -> str:
         """A token that acts for ``account``."""
         now = datetime.now(UTC)
-        return self.tokens.make(account.id, "test", scopes, now, now + timedelta(hours=hours))
+        _, token = self.tokens.make(account.id, "test", scopes, now, now + timedelta(hours=hours))
+        return token
 
     def headers(self, cookie: str) -> dict[str, str]:
         """The headers of a request of the page."""
@@ -89,8 +90,13 @@ def _hash() -> str:
     return _HASHED
 
 
-def team_of(store: VoteStore, home: Path, port: int = PORT, **settings: object) -> Team:
-    """The parts of an app on ``store``, put together as prefkit_apps.annotate does."""
+def team_of(
+    store: VoteStore, home: Path, port: int = PORT, *, local: str | None = None, **settings: object
+) -> Team:
+    """The parts of an app on ``store``, put together as prefkit_apps.annotate does.
+
+    local: the name of the one person of an app without accounts.
+    """
     key = find_or_make_key(home, KEY_NAME, KEY_VARIABLE)
     assert key is not None
     accounts, tokens = Accounts(store.database), Tokens(store.database)
@@ -103,6 +109,7 @@ def team_of(store: VoteStore, home: Path, port: int = PORT, **settings: object) 
         hours=annotate.session_hours,
         cookie="__Host-prefkit" if secure else f"prefkit-{port}",
         secure=secure,
+        local=None if local is None else Who(store.rater_id(local), local, "lead", "local"),
     )
     session = Session(store, annotate)
     parts = Parts(store, session, sessions, tokens, annotate, port, LOGIN_PAGE)

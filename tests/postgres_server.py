@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from components import require_component
+from ports import free_port
 
 
 def _binaries() -> Path:
@@ -48,9 +48,7 @@ def postgres_server(*, fsync: bool = False) -> Iterator[str]:
             [*prefix, *command], check=True, capture_output=True, text=True, cwd=folder, timeout=120
         )
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     control = str(binaries / "pg_ctl")
     try:
         run(str(binaries / "initdb"), "-D", data, "-A", "trust", "-U", "prefkit", "-E", "UTF8")

@@ -1,6 +1,6 @@
 """The labelling app: Gradio for the shell, prefkit's own routes for every vote.
 
-The pair view is one ``gr.HTML`` component; its script talks to /api/v1 (annotation/api.py).
+The pair view is one ``gr.HTML`` component; its script talks to /api/v1 (annotation/rater_api.py).
 Nothing is fetched from another machine, and nothing is sent to one.
 """
 
@@ -188,7 +188,7 @@ def build_page(parts: Parts, command: str) -> FastAPI:
 
     return gr.mount_gradio_app(
         build_app(parts),
-        _page(command),
+        _page(command, accounts=parts.sessions.local is None),
         path="/",
         server_name="127.0.0.1",
         server_port=parts.port,
@@ -207,7 +207,7 @@ def build_page(parts: Parts, command: str) -> FastAPI:
     )
 
 
-def _page(command: str) -> gradio.Blocks:
+def _page(command: str, *, accounts: bool) -> gradio.Blocks:
     import gradio as gr
 
     with gr.Blocks(title="prefkit: label pairs", analytics_enabled=False, fill_width=True) as page:
@@ -217,6 +217,7 @@ def _page(command: str) -> gradio.Blocks:
             apply_default_css=False,
             padding=False,
             next_command=command,
+            accounts=accounts,
         )
     add_lead_page(page)
     return page

@@ -14,20 +14,23 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
 
 from prefkit.annotation import public_api, routes
-from prefkit.annotation.api import add_fault_handlers
 from prefkit.annotation.auth import Admission, Locked, Sessions, Who, caller
 from prefkit.annotation.guard import Guard, client_address, read_headers
 from prefkit.annotation.lead_api import lead_router
 from prefkit.annotation.rater_api import rater_router
 from prefkit.annotation.session import Session
 from prefkit.annotation.settings import AnnotateSettings
-from prefkit.core.errors import PrefkitError
+from prefkit.core.errors import ConfigError, DataError, PrefkitError
 from prefkit.store import VoteStore
 from prefkit.store.accounts import plain_name
+from prefkit.store.leases import Spent
+from prefkit.store.shown import IdTaken, NotServed
 from prefkit.store.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -76,6 +79,50 @@ def build_app(parts: Parts) -> FastAPI:
         _add_provider(app, parts, parts.provider)
     routes.check(app)
     return app
+
+
+def add_fault_handlers(app: FastAPI) -> None:
+    """Let faults come out as a status and one line of text."""
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(PrefkitError, _on_fault)
+    app.add_exception_handler(HTTPException, _on_refusal)
+
+
+def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
+    """422 without an echo: a NaN or a lone surrogate sent back could not be encoded."""
+    assert isinstance(error, RequestValidationError)
+    faults = [
+        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+        for fault in error.errors()
+    ]
+    text = "; ".join(faults).encode("ascii", "backslashreplace").decode()
+    return JSONResponse({"error": text[:1000]}, status_code=422)
+
+
+def _on_fault(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, PrefkitError)
+    said = {"error": error.message, "hint": error.hint}
+    shown = {key: _encodable(text) for key, text in said.items()}
+    return JSONResponse(shown, status_code=_status_of(error))
+
+
+def _status_of(error: PrefkitError) -> int:
+    """404, 409 and 422 for what a request got wrong; 503 for a store in trouble."""
+    if isinstance(error, NotServed):
+        return 404
+    if isinstance(error, IdTaken | Spent):
+        return 409
+    return 422 if isinstance(error, DataError | ConfigError) else 503
+
+
+def _on_refusal(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+
+
+def _encodable(text: str | None) -> str | None:
+    """A lone surrogate that was sent and is quoted could not be encoded."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _add_login(app: FastAPI, parts: Parts) -> None:

@@ -40,13 +40,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Who a request comes from. scopes: what a token may do; None for a person at a browser."""
+    """Who a request comes from. scopes: what a token may do; None for a person at a browser.
+
+    until: when a token ends; None for one that stays, and for a person.
+    """
 
     id: str
     name: str
     role: Role
     via: Literal["local", "session", "token"]
     scopes: frozenset[TokenScope] | None = None
+    until: datetime | None = None
 
     def may(self, role: Role) -> bool:
         """Whether this role includes ``role``: each includes the ones before it."""
@@ -179,11 +183,11 @@ class Sessions:
         return session
 
     def _of_token(self, token: str) -> Who | None:
-        found = self._tokens.find(token, now())
-        if found is None:
+        held = self._tokens.find(token, now())
+        if held is None:
             return None
-        account, scopes = found
-        return Who(account.id, account.name, account.role, "token", scopes)
+        account = held.account
+        return Who(account.id, account.name, account.role, "token", held.scopes, held.until)
 
     async def _ask(self, question: Callable[[], T]) -> T:
         """A short question to the store; on a file it takes less time than a thread would."""

@@ -6,7 +6,7 @@
     POST /api/v1/comparisons        {rows, origin?}: pairs as in the files of `prefkit annotate`
     GET  /api/v1/votes              every vote ever written, page by page
     GET  /api/v1/preferences        P(a wins) of each comparison, aggregated now
-    GET, DELETE /api/v1/tokens      tokens without their secrets; one is revoked
+    GET, POST, DELETE /api/v1/tokens     who holds one, without the secrets; a new one; revoked
     GET, POST, DELETE /api/v1/hooks, GET /api/v1/deliveries      webhooks and what became of them
 
 ``Authorization: Bearer TOKEN`` instead of a cookie; which scope a route takes is in routes.py.
@@ -17,15 +17,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
+from datetime import timedelta
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, HTTPException, Path, Query
+from fastapi import APIRouter, Depends, HTTPException, Path, Query
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from prefkit.aggregation import aggregate, check_method
-from prefkit.annotation.auth import now
+from prefkit.annotation.assignment import is_sliced
+from prefkit.annotation.auth import Who, caller, now
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.annotation.upkeep import arrange
 from prefkit.core.records import Message, Vote
@@ -34,14 +36,17 @@ from prefkit.formats.rows import Rows
 from prefkit.store import VoteStore
 from prefkit.store.outbox import KINDS, Outbox, State
 from prefkit.store.pages import comparisons_after, votes_after
-from prefkit.store.tokens import Tokens
+from prefkit.store.tokens import SCOPES, Tokens, TokenScope
 
 MOST_ROWS = 1000
 _NOT_LEFT_OUT = ("n_read", "n_comparisons")
 LONGEST_URL = 2000
+LONGEST_LABEL = 200
+MOST_DAYS = 3650
 _ROW = 2**53  # row numbers a JSON reader can hold
 After = Annotated[int, Query(ge=0, le=_ROW, description="`next` of the page before; 0 to start")]
 ShortId = Annotated[str, Path(pattern=r"\A[0-9a-f]{12}\z")]
+Caller = Annotated[Who, Depends(caller)]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="Rows of a page")]
 
 
@@ -66,6 +71,15 @@ class Page(BaseModel):
 
     rows: list[dict[str, Any]]
     next: int | None
+
+
+class TokenBody(BaseModel):
+    """What a new token is for, what it may do, and for how many days."""
+
+    model_config = ConfigDict(extra="forbid")
+    label: Annotated[str, Field(max_length=LONGEST_LABEL)] = ""
+    scopes: Annotated[list[TokenScope], Field(min_length=1, max_length=len(SCOPES))]
+    days: Annotated[int, Field(strict=True, ge=1, le=MOST_DAYS)] = 90
 
 
 class HookBody(BaseModel):
@@ -149,7 +163,7 @@ def _add_data(api: APIRouter, store: VoteStore, settings: AnnotateSettings) -> N
         """Add pairs to be labelled; those that are there already are left alone."""
         read, counts = comparisons_of(Rows("rows", batch.rows), origin=batch.origin)
         n_added = store.add(read, settings.k, settings.overlap.most)
-        if n_added and settings.order != "random":
+        if n_added and (settings.order != "random" or is_sliced(settings)):
             arrange(store, settings)
         left_out = {name: n for name, n in counts.items() if n and name not in _NOT_LEFT_OUT}
         return Added(n_read=len(batch.rows), n_added=n_added, left_out=left_out)
@@ -184,8 +198,25 @@ def _add_data(api: APIRouter, store: VoteStore, settings: AnnotateSettings) -> N
 def _add_tokens(api: APIRouter, tokens: Tokens) -> None:
     @api.get("/tokens")
     def all_tokens() -> dict[str, Any]:
-        """Every token, without its secret. `prefkit users token` makes one."""
+        """Every token, without its secret."""
         return {"rows": [dataclasses.asdict(token) for token in tokens.all()]}
+
+    @api.post("/tokens")
+    def make_token(body: TokenBody, who: Caller) -> dict[str, Any]:
+        """A new token that acts for whoever asks; its text in the answer is not shown again.
+
+        A token makes none that may do more than itself, and none that holds longer.
+        """
+        if who.via == "local":
+            raise HTTPException(409, "without accounts nothing asks for a token")
+        if who.scopes is not None and not who.scopes.issuperset(body.scopes):
+            raise HTTPException(403, "a token makes none that may do more than itself")
+        moment = now()
+        until = moment + timedelta(days=body.days)
+        if who.until is not None:
+            until = min(until, who.until)
+        made, text = tokens.make(who.id, body.label, body.scopes, moment, until)
+        return {**dataclasses.asdict(made), "token": text}
 
     @api.delete("/tokens/{token_id}")
     def revoke(token_id: ShortId) -> dict[str, str]:

@@ -32,11 +32,9 @@ from prefkit.annotation.guard import API_PREFIX
 from prefkit.annotation.render import render_markdown
 from prefkit.annotation.session import Judged, Key, Pair, Session, Side, View, key_of
 from prefkit.annotation.settings import AnnotateSettings
-from prefkit.core.errors import PrefkitError
 from prefkit.core.records import Vote
 from prefkit.store import VoteStore
 from prefkit.store.leases import Outcome, Spent
-from prefkit.store.shown import IdTaken, NotServed
 
 _DAY_MS = 24 * 60 * 60 * 1000
 Milliseconds = Annotated[int, Field(strict=True, ge=0, le=_DAY_MS)]
@@ -93,13 +91,6 @@ class SeenBody(_Body):
 
     id: UUID
     version: Annotated[str, Field(pattern=r"\A[0-9a-f]{1,64}\z")]
-
-
-def status_of(error: PrefkitError) -> int:
-    """The HTTP status of a fault: 404 and 409 for what a request got wrong, else 503."""
-    if isinstance(error, NotServed):
-        return 404
-    return 409 if isinstance(error, IdTaken | Spent) else 503
 
 
 def rater_router(

@@ -81,6 +81,7 @@ POLICY: dict[tuple[str, str], Need] = {
     ("GET", "/api/v1/votes"): LEAD_READS,
     ("GET", "/api/v1/preferences"): LEAD_READS,
     ("GET", "/api/v1/tokens"): LEAD_RULES,
+    ("POST", "/api/v1/tokens"): LEAD_RULES,
     ("DELETE", "/api/v1/tokens/{token_id}"): LEAD_RULES,
     ("GET", "/api/v1/hooks"): LEAD_RULES,
     ("POST", "/api/v1/hooks"): LEAD_RULES,

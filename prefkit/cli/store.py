@@ -32,7 +32,7 @@ def info(folder: Folder, as_json: AsJson = False) -> None:
 
     Example: prefkit store info pairs.prefkit
     """
-    with _open(folder)[1] as store:
+    with open_store(folder)[1] as store:
         counts, revision = store.counts(), store.revision()
         origins = store.origins()
         name = store.name
@@ -66,7 +66,7 @@ def backup(
 
     Example: prefkit store backup pairs.prefkit --to /mnt/safe/votes.db
     """
-    workspace, store = _open(folder)
+    workspace, store = open_store(folder)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     with store:
         target = store.backup(to or workspace.path / "backups" / f"votes-{stamp}.db")
@@ -94,7 +94,7 @@ def copy(
 
     Example: prefkit store copy pairs.prefkit --to postgresql+psycopg://prefkit@db/votes
     """
-    with _open(folder)[1] as store:
+    with open_store(folder)[1] as store:
         name, counts = store.copy_to(to), store.counts()
     shown = [
         f"{counts.comparisons} comparisons and {counts.votes} votes copied to {name}",
@@ -110,7 +110,7 @@ def verify(folder: Folder, as_json: AsJson = False) -> None:
 
     Example: prefkit store verify pairs.prefkit
     """
-    with _open(folder)[1] as store:
+    with open_store(folder)[1] as store:
         examined, name = store.examine(), store.name
     faults = examined.faults
     facts = dataclasses.asdict(examined)
@@ -140,7 +140,7 @@ def replay(
 
     Example: prefkit store replay pairs.prefkit
     """
-    with _open(folder)[1] as store:
+    with open_store(folder)[1] as store:
         differing, name = store.replay(write=write), store.name
     shown = [f"{name}: {line}" for line in differing]
     shown.append(
@@ -155,30 +155,6 @@ def replay(
 
 
 @app.command()
-def erase(
-    folder: Folder,
-    person: Annotated[str, typer.Argument(help="A rater's name, or their id in the store.")],
-    texts: Annotated[
-        bool, typer.Option("--texts", help="Also delete the rationales and edits they wrote.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Remove a person's name and log-in from the store; their votes stay, under an opaque id.
-
-    Copies of the store that were made earlier still hold what is removed here.
-
-    Example: prefkit store erase pairs.prefkit kim --texts
-    """
-    with _open(folder)[1] as store:
-        erased, name = store.erase(person, words=texts), store.name
-    shown = [f"{name}: the votes stay under {erased.id}; {erased.n_texts} texts deleted"]
-    if erased.wiped is False:
-        shown.append("the old bytes are still in the file: stop the app and erase the id again")
-    shown.append("backups and copies made earlier still hold what was removed")
-    finish({"store": name, **dataclasses.asdict(erased)}, as_json=as_json, screen=shown)
-
-
-@app.command()
 def migrate(folder: Folder, as_json: AsJson = False) -> None:
     """Bring an older store to this version's schema, after a backup beside it.
 
@@ -186,18 +162,19 @@ def migrate(folder: Folder, as_json: AsJson = False) -> None:
 
     Example: prefkit store migrate pairs.prefkit
     """
-    with _open(folder)[1] as store:
+    with open_store(folder)[1] as store:
         revision, made = store.revision(), store.migration_backup
     value = {"schema": revision, "migrated": made is not None, "backup": made and str(made)}
     shown = f"schema {revision}" + (f"; the store before: {made}" if made else ": up to date")
     finish(value, as_json=as_json, screen=[shown])
 
 
-def _open(folder: Path) -> tuple[Workspace, VoteStore]:
+def open_store(folder: Path, *, create: bool = False) -> tuple[Workspace, VoteStore]:
+    """A workspace and its vote store; StoreError where it has none yet, unless ``create``."""
     from prefkit.rounds.project import read_project
     from prefkit.store import VoteStore
     from prefkit.workspace import Workspace
 
     workspace = Workspace.open(folder)
     address = read_project(workspace).annotate.store or workspace.store_path
-    return workspace, VoteStore.open(address, create=False, home=workspace.path)
+    return workspace, VoteStore.open(address, create=create, home=workspace.path)

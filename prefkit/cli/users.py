@@ -6,12 +6,12 @@ import dataclasses
 import sys
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prefkit.cli.output import facts_table, finish, rows_table
+from prefkit.cli.store import AsJson, Folder, open_store
 from prefkit.core.errors import DataError, StoreError
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ class Scope(StrEnum):
     admin = "admin"
 
 
-Folder = Annotated[Path, typer.Argument(metavar="WORKSPACE", help="A workspace folder.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name they log in with.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 FromStdin = Annotated[
     bool,
     typer.Option("--password-stdin", help="Read the password from stdin; default: ask for it."),
@@ -72,7 +70,7 @@ def add(
     Example: prefkit users add pairs.prefkit kim --role lead
     """
     name = _checked(name)
-    with _open(folder) as store:
+    with open_store(folder, create=True)[1] as store:
         accounts = _accounts(store)
         first = not accounts.configured()
         password = _hashed(password_stdin)
@@ -91,7 +89,7 @@ def passwd(
 
     Example: prefkit users passwd pairs.prefkit kim
     """
-    with _open(folder) as store:
+    with open_store(folder)[1] as store:
         accounts = _accounts(store)
         person = _person(accounts, name)
         accounts.set_password(person.id, _hashed(password_stdin))
@@ -113,7 +111,7 @@ def role(
 
     Example: prefkit users role pairs.prefkit kim reviewer
     """
-    with _open(folder) as store:
+    with open_store(folder)[1] as store:
         accounts = _accounts(store)
         person = _person(accounts, name)
         accounts.set_role(person.id, to.value)
@@ -132,7 +130,7 @@ def disable(
 
     Example: prefkit users disable pairs.prefkit kim
     """
-    with _open(folder) as store:
+    with open_store(folder)[1] as store:
         accounts = _accounts(store)
         person = _person(accounts, name)
         accounts.disable(person.id, disabled=not again)
@@ -149,7 +147,7 @@ def show(folder: Folder, as_json: AsJson = False) -> None:
     """
     from prefkit.store.tokens import Tokens
 
-    with _open(folder) as store:
+    with open_store(folder)[1] as store:
         everyone = _accounts(store).everyone()
         held = [token for token in Tokens(store.database).all() if not token.ended]
     names = {person.id: person.name for person in everyone}
@@ -191,18 +189,18 @@ def token(
     from prefkit.store.tokens import Tokens
 
     now = datetime.now(UTC)
-    with _open(folder) as store:
+    with open_store(folder)[1] as store:
         person = _person(_accounts(store), name)
         scopes: list[TokenScope] = [wanted.value for wanted in scope]
         until = now + timedelta(days=days)
-        made = Tokens(store.database).make(person.id, label, scopes, now, until)
+        made, text = Tokens(store.database).make(person.id, label, scopes, now, until)
     facts: list[tuple[str, object]] = [
         ("acts for", f"{person.name} ({person.role})"),
         ("scopes", ", ".join(scopes)),
         ("until", _until(until)),
     ]
-    value = {"token": made, "id": made.split("_")[1], "expires_at": until.isoformat()}
-    finish(value, as_json=as_json, screen=[made, facts_table("shown once", facts)])
+    value = {"token": text, "id": made.id, "expires_at": until.isoformat()}
+    finish(value, as_json=as_json, screen=[text, facts_table("shown once", facts)])
 
 
 @app.command()
@@ -217,7 +215,7 @@ def revoke(
     """
     from prefkit.store.tokens import Tokens
 
-    with _open(folder) as store:
+    with open_store(folder)[1] as store:
         if not Tokens(store.database).revoke(token_id):
             raise StoreError(
                 f"{token_id!r} is the id of no token", hint="prefkit users list WORKSPACE"
@@ -236,24 +234,17 @@ def erase(
 ) -> None:
     """Remove a person's name and log-in from the store; their votes stay, under an opaque id.
 
-    The same as `prefkit store erase`. Copies of the store that were made earlier still hold what
-    is removed here.
+    Copies of the store that were made earlier still hold what is removed here.
 
     Example: prefkit users erase pairs.prefkit kim --texts
     """
-    from prefkit.cli import store
-
-    store.erase(folder, name, texts, as_json)
-
-
-def _open(folder: Path) -> VoteStore:
-    from prefkit.rounds.project import read_project
-    from prefkit.store import VoteStore
-    from prefkit.workspace import Workspace
-
-    workspace = Workspace.open(folder)
-    address = read_project(workspace).annotate.store or workspace.store_path
-    return VoteStore.open(address, home=workspace.path)
+    with open_store(folder)[1] as store:
+        erased, place = store.erase(name, words=texts), store.name
+    shown = [f"{place}: the votes stay under {erased.id}; {erased.n_texts} texts deleted"]
+    if erased.wiped is False:
+        shown.append("the old bytes are still in the file: stop the app and erase the id again")
+    shown.append("backups and copies made earlier still hold what was removed")
+    finish({"store": place, **dataclasses.asdict(erased)}, as_json=as_json, screen=shown)
 
 
 def _accounts(store: VoteStore) -> Accounts:

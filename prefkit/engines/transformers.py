@@ -38,6 +38,7 @@ class TransformersEngine:
             virtual = virtual_keys_values(policy.model)
         model = policy.model if adapter is None else policy.model.get_base_model()
         use_grouped_attention(model)
+        contiguous_head(model)
         self.tokenizer = policy.tokenizer
         self.stop_ids = stop_ids(model, policy.tokenizer)
         config = model.config.get_text_config(decoder=True)
@@ -102,6 +103,19 @@ class TransformersEngine:
         tokens = row.tokens[:-1] if row.stopped else row.tokens
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return Sample(text, "stop" if row.stopped else "length", row.logprob)
+
+
+def contiguous_head(model: Any) -> None:
+    """Let the head read the last positions of a prefill as rows that lie side by side.
+
+    They are a slice (B, 1, D) of (B, W, D), and PyTorch multiplies a slice by frozen weights as B
+    products, each with a copy of the weights: 3.6 GB and seconds for 64 prompts of SmolLM2.
+    """
+
+    def gather(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (inputs[0].contiguous(), *inputs[1:])
+
+    model.get_output_embeddings().register_forward_pre_hook(gather)
 
 
 def stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -38,8 +38,8 @@ def choose_layout(model: Any, *, longest: int) -> Layout:
     """The layout for ``model`` and trees whose longest path has ``longest`` tokens.
 
     On CUDA a model that supports FlexAttention is switched to it. Raises ModelError for an
-    encoder-decoder model, and where the model's own log-probs are not those of its head as
-    prefkit knows it.
+    encoder-decoder model, for rows that would stretch its rotary frequencies, and where the
+    model's own log-probs are not those of its head as prefkit knows it.
     """
     causal = causal_model(model)
     if causal.config.is_encoder_decoder:
@@ -47,8 +47,16 @@ def choose_layout(model: Any, *, longest: int) -> Layout:
             f"{causal.config.model_type}: an encoder-decoder model, not a causal one",
             hint="choose a decoder-only model",
         )
+    limit = stretches_beyond(causal.config.get_text_config())
+    if limit is not None and longest > limit:
+        raise ModelError(
+            f"{causal.config.model_type} turns its rotary frequencies by the longest row of a pass "
+            f"beyond {limit} tokens, and the longest row has {longest}: what is scored together "
+            "would change log-probs",
+            hint=f"set max_length to {limit} or less",
+        )
     trees = _probe_trees(causal.config.get_text_config().vocab_size, longest)
-    training = model.training
+    training, attention = model.training, attention_of(causal)
     model.eval()
     try:
         with torch.no_grad():
@@ -60,9 +68,24 @@ def choose_layout(model: Any, *, longest: int) -> Layout:
                 reason = _probe(model, causal, trees, apart, layout)
                 if reason is None:
                     return layout
+                if attention_of(causal) != attention:
+                    causal.set_attn_implementation(attention)
     finally:
         model.train(training)
     return Layout("padded", "sdpa", f"a row an answer: {reason}")
+
+
+def stretches_beyond(config: Any) -> int | None:
+    """Tokens beyond which rotary frequencies depend on the longest row of a pass (transformers'
+    rope types dynamic and longrope), None where they never do."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope, *(part for part in rope.values() if isinstance(part, dict))]
+    limits = [
+        kind.get("original_max_position_embeddings") or config.max_position_embeddings
+        for kind in kinds
+        if kind.get("rope_type") in ("dynamic", "longrope")
+    ]
+    return min(limits, default=None)
 
 
 def unshareable(causal: Any, longest: int) -> str | None:
@@ -102,6 +125,13 @@ def _window(config: Any) -> int | None:
     if layers and "sliding_attention" not in layers:
         return None
     return getattr(config, "sliding_window", None)
+
+
+def attention_of(causal: Any) -> dict[str, Any]:
+    """The attention of each part of a model, as its ``set_attn_implementation`` takes it back."""
+    parts = {name: getattr(causal.config, name, None) for name in causal.config.sub_configs}
+    kept = {name: part._attn_implementation for name, part in parts.items() if part is not None}
+    return {"": causal.config._attn_implementation, **kept}
 
 
 def _kernel(causal: Any) -> Any:

@@ -101,7 +101,7 @@ def load_weights(
     that the files lack. Raises ModelError for weights that do not load."""
     torch = require("torch", "train")
     place, precision = pick_device(device), pick_dtype(dtype)
-    four_bits = _four_bits(place, precision) if quantize else {}
+    packed = four_bits(place, precision) if quantize else {}
     with quiet_transformers():
         try:
             model, info = loader.from_pretrained(
@@ -110,7 +110,7 @@ def load_weights(
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
-                **four_bits,
+                **packed,
                 **arguments,
             )
             if not quantize:
@@ -128,7 +128,25 @@ def load_weights(
     return model, frozenset(info["missing_keys"])
 
 
-def _four_bits(place: torch.device, precision: torch.dtype) -> dict[str, Any]:
+def model_outline(source: ModelSource, *, rewards: bool = False) -> Any | None:
+    """The model of ``source`` without its weights, some 0.1 s: layers with names and shapes.
+
+    rewards: as a reward model. None where transformers cannot make it so; loading then tells why,
+    if it cannot do so either.
+    """
+    transformers, torch = require("transformers", "train"), require("torch", "train")
+    auto = transformers.AutoModelForCausalLM
+    if rewards:
+        auto = transformers.AutoModelForSequenceClassification
+    with quiet_transformers(), torch.device("meta"):
+        try:
+            config = transformers.AutoConfig.from_pretrained(source.path, local_files_only=True)
+            return auto.from_config(config)
+        except (OSError, ImportError, *_unloadable()):
+            return None
+
+
+def four_bits(place: torch.device, precision: torch.dtype) -> dict[str, Any]:
     """What from_pretrained needs for nf4 weights; refused by name where they cannot be had."""
     if place.type != "cuda":
         raise ConfigError(

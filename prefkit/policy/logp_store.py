@@ -24,7 +24,7 @@ from prefkit.policy.trees import Branch, Tree
 
 Floats = NDArray[np.floating]
 # Part of every folder's name: a change of how log-probs are computed must not meet old ones.
-VERSION = 1
+VERSION = 2
 SEGMENT = "*.parquet"
 
 

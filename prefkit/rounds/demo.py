@@ -27,7 +27,8 @@ from prefkit.rounds.stages import Job
 from prefkit.settings import parse_settings
 from prefkit.workspace import CONFIG_NAME, Workspace, run_stage
 
-WAITING_PROMPTS = 24
+# At least 20 comparisons are to wait; prompts whose two answers are the same give none.
+OFFERED_PROMPTS = 32
 MARK = "demo.json"
 
 
@@ -134,7 +135,7 @@ def offer_comparisons(job: Job) -> int:
     settings = job.project.generate.model_copy(
         update={"n": 2, "pairs_per_prompt": 1, "seed": derive_seed("next", job.project.seed)}
     )
-    prompts, _ = job.prompts.of_round(last + 1, 2 * WAITING_PROMPTS, job.project.seed)
+    prompts, _ = job.prompts.of_round(last + 1, OFFERED_PROMPTS, job.project.seed)
 
     def work() -> Mapping[str, Any]:
         result = generate(

@@ -32,6 +32,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _NEXT = sa.text(
     "SELECT nextval(pg_get_serial_sequence('events', 'seq')) FROM generate_series(1, :n)"
 )
+_WRITING = sa.text("LOCK TABLE events IN ROW EXCLUSIVE MODE")
 _LAST = Quick("SELECT max(seq) FROM events")
 _FIELDS = ("seq", "id", "rater", "n", "kind", "task_id", "at", "payload", "prev", "hash")
 _INSERT_ONE = Quick(
@@ -265,6 +266,8 @@ def _take(connection: sa.Connection, n: int) -> list[int]:
     if connection.dialect.name == "sqlite":  # its writer is alone, and events are never deleted
         last = _LAST(connection).scalar() or 0
         return list(range(last + 1, last + 1 + n))
+    # Before the numbers are taken, as an INSERT does it: store/pages.py waits for who holds this.
+    connection.execute(_WRITING)
     return sorted(connection.scalars(_NEXT, {"n": n}))
 
 

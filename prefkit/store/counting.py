@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from prefkit.core.records import CHOICES, Vote
-from prefkit.store.rows import vote_by_id, vote_of
+from prefkit.store.rows import THAT_STAND, vote_by_id, vote_of
 from prefkit.store.tables import comparisons, leases, standing, tasks, votes
 
 HIDDEN = ("gold", "repeat")  # kinds of tasks that say how a rater does, and nothing of the work
 # A label task carries the id of its comparison; a comparison without one is a gold item only.
 IS_WORK = sa.exists().where(tasks.c.id == comparisons.c.id)
+HIDDEN_TASKS = sa.select(tasks.c.id).where(tasks.c.kind.in_(HIDDEN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +109,8 @@ def progress(connection: sa.Connection, rater: str, n_free: int) -> RaterProgres
 
 def history(connection: sa.Connection, rater: str, before: int | None, limit: int) -> list[Entry]:
     """The rater's votes that stand, newest first, without their words."""
-    stands = sa.exists().where(
-        standing.c.task_id == votes.c.task_id,
-        standing.c.rater == votes.c.rater,
-        standing.c.vote_id == votes.c.id,
-    )
-    query = sa.select(votes).where(votes.c.rater == rater, stands)
-    if before is not None:
-        query = query.where(votes.c.seq < before)
-    rows = connection.execute(query.order_by(votes.c.seq.desc()).limit(limit)).mappings()
+    query = THAT_STAND if before is None else THAT_STAND.where(votes.c.seq < before)
+    rows = connection.execute(query.limit(limit), {"by": rater}).mappings()
     return [Entry(row["seq"], vote_of(row)) for row in rows]
 
 

@@ -70,8 +70,9 @@ def newest(connection: sa.Connection, rater: str) -> Vote | None:
     return vote_of(row) if row is not None else None
 
 
-# Along the rater's own votes, newest first: the first that stands ends the search.
-_NEWEST = (
+# The votes of the rater ``by`` that stand, without their words, newest first: along the rater's own
+# votes, so that a limit ends the search early.
+THAT_STAND = (
     sa.select(votes)
     .where(
         votes.c.rater == _BY,
@@ -82,8 +83,8 @@ _NEWEST = (
         ),
     )
     .order_by(votes.c.seq.desc())
-    .limit(1)
 )
+_NEWEST = THAT_STAND.limit(1)
 
 
 def text_row(event_id: str, name: str, rater: str, text: str) -> dict[str, Any]:

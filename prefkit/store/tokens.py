@@ -10,16 +10,16 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
 from prefkit.store.accounts import ACCOUNT_COLUMNS, Account, account_of
 from prefkit.store.database import Database
-from prefkit.store.tables import tokens, users
+from prefkit.store.tables import storable, tokens, users
 
 TokenScope = Literal["read", "write", "admin"]
 SCOPES: tuple[TokenScope, ...] = get_args(TokenScope)
@@ -39,6 +39,15 @@ class TokenFacts:
     ended: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a token is good for. until: None for one that stays."""
+
+    account: Account
+    scopes: frozenset[TokenScope]
+    until: datetime | None
+
+
 class Tokens:
     """The tokens of a store."""
 
@@ -52,24 +61,24 @@ class Tokens:
         scopes: Iterable[TokenScope],
         now: datetime,
         expires_at: datetime | None = None,
-    ) -> str:
-        """A new token; this text is not stored and cannot be shown again."""
+    ) -> tuple[TokenFacts, str]:
+        """A new token, and its text, which is not stored and cannot be shown again."""
         token_id, secret = secrets.token_hex(6), secrets.token_hex(32)
         wanted = set(scopes)
         row = {
             "id": token_id,
             "user_id": user_id,
-            "label": label,
-            "digest": _digest(secret),
+            "label": storable(label),
             "scopes": ",".join(scope for scope in SCOPES if scope in wanted),
             "at": now,
             "expires_at": expires_at,
             "ended": False,
         }
-        self._db.write(lambda connection: connection.execute(sa.insert(tokens), row))
-        return f"pk_{token_id}_{secret}"
+        stored = {**row, "digest": _digest(secret)}
+        self._db.write(lambda connection: connection.execute(sa.insert(tokens), stored))
+        return _facts_of(row), f"pk_{token_id}_{secret}"
 
-    def find(self, token: str, now: datetime) -> tuple[Account, frozenset[TokenScope]] | None:
+    def find(self, token: str, now: datetime) -> Held | None:
         """Whom a token acts for and what it may do; None where it does not hold."""
         parts = _TOKEN.fullmatch(token)
         if parts is None:
@@ -90,31 +99,30 @@ class Tokens:
             return None
         if row.expires_at is not None and row.expires_at <= now:
             return None
-        return account_of(row), frozenset(
-            scope for scope in SCOPES if scope in row.scopes.split(",")
-        )
+        return Held(account_of(row), frozenset(_scopes(row.scopes)), row.expires_at)
 
     def all(self) -> list[TokenFacts]:
         """Every token, without its secret, the newest first."""
         query = sa.select(tokens).order_by(tokens.c.at.desc(), tokens.c.id)
         with self._db.reading() as connection:
-            return [
-                TokenFacts(
-                    id=row.id,
-                    user_id=row.user_id,
-                    label=row.label,
-                    scopes=_scopes(row.scopes),
-                    at=row.at,
-                    expires_at=row.expires_at,
-                    ended=row.ended,
-                )
-                for row in connection.execute(query)
-            ]
+            return [_facts_of(row) for row in connection.execute(query).mappings()]
 
     def revoke(self, token_id: str) -> bool:
         """Let a token hold no more, at once; whether there was one of that id."""
         ended = sa.update(tokens).where(tokens.c.id == token_id).values(ended=True)
         return self._db.write(lambda connection: connection.execute(ended).rowcount) == 1
+
+
+def _facts_of(row: Mapping[Any, Any]) -> TokenFacts:
+    return TokenFacts(
+        id=row["id"],
+        user_id=row["user_id"],
+        label=row["label"],
+        scopes=_scopes(row["scopes"]),
+        at=row["at"],
+        expires_at=row["expires_at"],
+        ended=row["ended"],
+    )
 
 
 def _scopes(text: str) -> tuple[TokenScope, ...]:

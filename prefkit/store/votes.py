@@ -47,9 +47,8 @@ from prefkit.store.ordering import Place, TaskFacts
 from prefkit.store.people import Erased
 from prefkit.store.rows import comparison_of, newest, vote_by_id, vote_of, votes_with_words
 from prefkit.store.signer import Signer
-from prefkit.store.tables import comparisons, meta, tasks, votes
+from prefkit.store.tables import comparisons, meta, votes
 
-_HIDDEN = sa.select(tasks.c.id).where(tasks.c.kind.in_(counting.HIDDEN))
 _SALT = sa.select(meta.c.value).where(meta.c.key == "salt")
 
 
@@ -242,7 +241,7 @@ class VoteStore:
         """
         query = votes_with_words().order_by(votes.c.seq)
         if not hidden:
-            query = query.where(votes.c.task_id.not_in(_HIDDEN))
+            query = query.where(votes.c.task_id.not_in(counting.HIDDEN_TASKS))
         if origin is not None:
             of_origin = sa.select(comparisons.c.id).where(comparisons.c.origin == origin)
             query = query.where(votes.c.comparison_id.in_(of_origin))

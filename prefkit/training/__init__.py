@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefkit.core.errors import require
+from prefkit.core.errors import ConfigError, require
 from prefkit.core.progress import Progress, silent
 from prefkit.training.settings import LoraSettings, TrainSettings
 
@@ -25,7 +25,7 @@ __all__ = ["LoraSettings", "TrainSettings", "train"]
 
 
 def train(
-    model: str | ModelSource | Policy,
+    model: str | Path | ModelSource | Policy,
     data: Any,
     settings: TrainSettings | None = None,
     *,
@@ -46,18 +46,26 @@ def train(
     constraints: penalties added to the loss, each ``(logps, rows) -> (rows,)``. mapping: field →
     column where the data names its columns differently, such as {"prompt": "question"}.
 
-    Run again after a kill it goes on where it stood; a finished run of the same inputs is not done
-    again; another run's result in ``out`` is replaced, or with ``overwrite=False`` a
-    WorkspaceError. Raises DataError for faulty rows and ConfigError for settings that do not fit
-    before any weight is loaded, TrainingError where the loss stops being finite.
+    Run again after a kill it goes on where it stood; a finished run of the same inputs and package
+    versions is not done again; another run's result or checkpoint in ``out`` is replaced (the log
+    names the step that is lost), or with ``overwrite=False`` a WorkspaceError. Raises DataError for
+    faulty rows and ConfigError for settings that do not fit before any weight is loaded (what peft
+    alone can say of an adapter comes once they are); until then ``out`` stays as it was. Raises
+    TrainingError where the loss stops being finite, EnvironmentFault where memory runs out.
     """
     require("torch", "train")
     require("peft", "train")
-    from prefkit.policy.load import release_memory
+    from prefkit.policy.load import Policy, release_memory
+    from prefkit.policy.resolve import ModelSource
     from prefkit.training.launch import run
 
+    if not isinstance(model, str | Path | ModelSource | Policy):
+        raise ConfigError(
+            f"model is a {type(model).__name__}: expected a name, a folder or a loaded policy",
+            hint="for a model in memory give prefkit.policy.loaded.loaded_policy(model, tokenizer)",
+        )
     result = run(
-        model,
+        str(model) if isinstance(model, Path) else model,
         data,
         settings or TrainSettings(),
         out=Path(out),

@@ -24,6 +24,11 @@ from prefkit.training.fused_lora import fuse_lora
 from prefkit.training.methods import METHODS, Method, method_of
 
 HEAD_METHODS = ("lora", "qlora")
+# Of virtual tokens, what the settings and the model say.
+_VIRTUAL_SIZES = {
+    "prompt": ("num_virtual_tokens",),
+    "prefix": ("num_virtual_tokens", "num_layers", "token_dim", "num_attention_heads"),
+}
 
 
 def prepare_model(policy: Policy, settings: AdapterSettings, start: Path | None, seed: int) -> Any:
@@ -36,7 +41,7 @@ def prepare_model(policy: Policy, settings: AdapterSettings, start: Path | None,
     """
     method = METHODS[settings.method]
     if start is not None:
-        _check_start(method, start)
+        check_start(method, start)
         return _fused(attach_adapter(policy.model, start, trainable=True))
     if method.kind == "full":
         policy.model.requires_grad_(True)
@@ -49,7 +54,19 @@ def prepare_model(policy: Policy, settings: AdapterSettings, start: Path | None,
         )
     if method.kind == "virtual":
         return _with_virtual_tokens(policy, method, settings, seed)
-    return _fused(_with_layers(policy.model, method, settings, seed))
+    config = _layers_config(policy.model, method, settings)
+    return _fused(_wrapped(policy.model, config, seed))
+
+
+def check_new(model: Any, settings: AdapterSettings) -> None:
+    """Refuse what no new adapter of ``model`` can be made of, names of layers included; a model
+    without weights will do. Raises ConfigError."""
+    method = METHODS[settings.method]
+    if method.kind == "layers":
+        _layers_config(model, method, settings)
+    elif method.kind == "virtual":
+        # Sizes are the model's; here only that they are not given.
+        _peft_config(method, settings, dict.fromkeys(_VIRTUAL_SIZES[method.name]))
 
 
 def _fused(model: Any) -> Any:
@@ -57,18 +74,22 @@ def _fused(model: Any) -> Any:
     return model
 
 
-def _check_start(method: Method, start: Path) -> None:
+def check_start(method: Method, start: Path) -> Mapping[str, Any]:
+    """The configuration of an adapter to train further; ConfigError where it is of another
+    method."""
     if method.kind == "full":
         raise ConfigError(
             f"method full: {start} is an adapter, and all weights of the model are to be trained",
             hint="prefkit merge ADAPTER --out DIR, then --model DIR without --adapter",
         )
-    found = method_of(check_adapter(start))
+    config = check_adapter(start)
+    found = method_of(config)
     if found != ("lora" if method.name == "qlora" else method.name):
         raise ConfigError(
             f"method {method.name}: {start} is an adapter of method {found}",
             hint=f"--set method={found}, or start without an adapter",
         )
+    return config
 
 
 def _check_quantised(method: Method, model: Any) -> None:
@@ -79,7 +100,8 @@ def _check_quantised(method: Method, model: Any) -> None:
         )
 
 
-def _with_layers(model: Any, method: Method, settings: AdapterSettings, seed: int) -> Any:
+def _layers_config(model: Any, method: Method, settings: AdapterSettings) -> Any:
+    """peft's configuration of a new adapter of layers."""
     targets = target_layers(model, settings.lora.targets)
     head = _head_name(model)
     if head in targets and is_reward_model(model):
@@ -98,7 +120,7 @@ def _with_layers(model: Any, method: Method, settings: AdapterSettings, seed: in
         fields["feedforward_modules"] = []  # every layer's output is scaled, none's input
     if is_reward_model(model):
         fields["task_type"] = REWARD_TASK  # by which peft trains and saves the reward's layer too
-    return _wrapped(model, _peft_config(method, settings, fields), seed)
+    return _peft_config(method, settings, fields)
 
 
 def _with_virtual_tokens(

@@ -84,14 +84,17 @@ class State:
         self.scale = float(named["scale"])
 
 
-def save(out: Path, step: int, state: State, *, run: str, ranks: Ranks) -> None:
-    """Write the checkpoint of ``step``; once every rank has its file, older ones are removed."""
+def save(out: Path, step: int, state: State, *, notes: Mapping[str, str], ranks: Ranks) -> None:
+    """Write the checkpoint of ``step``; once every rank has its file, older ones are removed.
+
+    notes: what names the run (``Identity.notes``).
+    """
     part = _part_name(ranks)
     path = out / FOLDER / f"step-{step:08d}{part}.safetensors"
     tensors = state.tensors() if ranks.leads or ranks.sharded else {}
-    write_tensors(path, tensors | _random_state(state.device), {"run": run, "step": str(step)})
+    write_tensors(path, tensors | _random_state(state.device), {**notes, "step": str(step)})
     ranks.wait()
-    for older in _of_run(out, run, part):
+    for older in _of_run(out, notes["run"], part):
         if older.name < path.name:
             older.unlink(missing_ok=True)
 
@@ -134,18 +137,28 @@ def _part_name(ranks: Ranks) -> str:
 def _steps(out: Path, run: str, part: str) -> dict[int, Path]:
     """The checkpoints of one part by step."""
     paths = _of_run(out, run, part)
-    return {int(path.name.removeprefix("step-")[:8]): path for path in paths}
+    return {step_of(path): path for path in paths}
+
+
+def step_of(path: Path) -> int:
+    """The step after which a checkpoint was written."""
+    return int(path.name.removeprefix("step-")[:8])
 
 
 def _of_run(out: Path, run: str, part: str = "*") -> list[Path]:
-    return [path for path, of in ours(out, part).items() if of == run]
+    return [path for path, notes in ours(out, part).items() if notes["run"] == run]
 
 
-def ours(out: Path, part: str = "*") -> dict[Path, str]:
-    """The readable checkpoints in ``out`` with the run that wrote each; another tool's say none."""
+def ours(out: Path, part: str = "*") -> dict[Path, dict[str, Any]]:
+    """The readable checkpoints in ``out`` with their notes; those of another tool name no run."""
     found = (out / FOLDER).glob(f"step-????????{part}.safetensors")
-    runs = {path: (read_notes(path) or {}).get("run") for path in found}
-    return {path: run for path, run in runs.items() if run is not None}
+    noted = {path: read_notes(path) or {} for path in found}
+    return {path: notes for path, notes in noted.items() if "run" in notes}
+
+
+def foreign(out: Path, *, run: str) -> dict[Path, dict[str, Any]]:
+    """The checkpoints of other runs in ``out`` with their notes."""
+    return {path: notes for path, notes in ours(out).items() if notes["run"] != run}
 
 
 def restore(checkpoint: Checkpoint, state: State) -> None:
@@ -173,16 +186,9 @@ def _random_state(device: torch.device) -> dict[str, Tensor]:
     return named
 
 
-def clear_foreign(out: Path, *, run: str) -> None:
-    """Remove the checkpoints of other runs: metrics.jsonl is about to be this one's."""
-    for path, of in ours(out).items():
-        if of != run:
-            path.unlink(missing_ok=True)
-
-
-def clear(out: Path) -> None:
+def clear(out: Path, *, run: str) -> None:
     """Remove what only an unfinished run needs; what another tool keeps in the folder stays."""
-    for path in ours(out):
+    for path in _of_run(out, run):
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         (out / FOLDER).rmdir()

@@ -67,11 +67,20 @@ class Gradient:
         packs = self.packs(rows)
         coupled = self.objective.couples_rows and (len(packs) > 1 or self.ranks.world > 1)
         upstream = self._first_pass(rows, packs, totals) if coupled else None
-        tables: list[Table] = []
         step = _Step(rows, totals, upstream)
-        for part, done in zip(packs, self.lanes.map(partial(self._try, step), packs), strict=True):
-            tables += self._take(step, part, done)
-        return tables
+        lanes = self.lanes.split([self._tokens(rows, part) for part in packs])
+        tables: dict[int, Table | None] = {}
+        for _, (sums, done) in self.lanes.map(partial(self._add_up, step, packs), lanes):
+            self.masters.add(sums)
+            tables.update(done)
+        found: list[Table] = []
+        for index, part in enumerate(packs):
+            table = tables[index]
+            if table is None:
+                found += self._in_halves(step, part)
+            elif part.counts:
+                found.append(table)
+        return found
 
     def packs(self, rows: Sequence[Row]) -> list[Part]:
         """This rank's packs.
@@ -87,27 +96,42 @@ class Gradient:
         idle = max(len(group) for group in groups) - len(mine)
         return mine + [Part([sizes.index(min(sizes))], counts=False)] * idle
 
-    def _take(self, step: _Step, part: Part, done: _Done | None) -> list[Table]:
-        """Add a pack's gradient to the masters; where its memory ran out, that of its halves,
-        which is the same."""
-        if done is not None:
-            self.masters.add(done.gradients, 1.0 / self.scale)
-            return [done.table] if part.counts else []
-        self.masters.drop()
+    def _add_up(
+        self, step: _Step, packs: Sequence[Part], members: Sequence[int]
+    ) -> tuple[dict[str, Tensor], dict[int, Table | None]]:
+        """The gradients of some packs, one after the other, added up by name, and the table of
+        each; None where memory ran out."""
+        sums: dict[str, Tensor] = {}
+        tables: dict[int, Table | None] = {}
+        for index in members:
+            done = self._try(step, packs[index])
+            tables[index] = None if done is None else done.table
+            if done is not None:
+                first = self.lanes.n > 1 and not sums
+                gradients = in_one_block(done.gradients) if first else done.gradients
+                self.masters.add(gradients, 1.0 / self.scale, sums)
+        return sums, tables
+
+    def _in_halves(self, step: _Step, part: Part) -> list[Table]:
+        """The tables of a pack whose memory ran out, computed in halves; their gradient, which is
+        that of the pack, is in the masters."""
         halves = self._halves(step.rows, part)
         if self.objective.couples_rows and step.upstream is None:
             # All rows were in this pack; now none of the parts sees all of them.
             step = replace(step, upstream=self._first_pass(step.rows, halves, step.totals))
         tables: list[Table] = []
         for half in halves:
-            tables += self._take(step, half, self._try(step, half))
+            done = self._try(step, half)
+            if done is None:
+                tables += self._in_halves(step, half)
+            else:
+                self.masters.add(done.gradients, 1.0 / self.scale)
+                tables.append(done.table)
         return tables
 
     def _halves(self, rows: Sequence[Row], part: Part) -> list[Part]:
         """A pack for which there was not enough memory, as two; later ones will be smaller."""
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        tokens = sum(size_of(rows[i].tree, self.layout) for i in part.members)
+        tokens = self._tokens(rows, part)
         self.budget = max(1, min(self.budget, tokens) // 2)
         if len(part.members) == 1 or self.ranks.world > 1:
             raise _out_of_memory(rows[part.members[0]], tokens, self.budget, self.ranks)
@@ -118,7 +142,18 @@ class Gradient:
         try:
             return self._backward(step, part)
         except torch.OutOfMemoryError:
-            return None  # by then no traceback holds the pack's tensors
+            pass
+        self._forget()  # by now no traceback holds the pack's tensors
+        return None
+
+    def _forget(self) -> None:
+        """Nothing is left of a pack that was not finished."""
+        self.masters.drop()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _tokens(self, rows: Sequence[Row], part: Part) -> int:
+        return sum(size_of(rows[i].tree, self.layout) for i in part.members)
 
     def _backward(self, step: _Step, part: Part) -> _Done:
         members, upstream = part.members, step.upstream
@@ -130,7 +165,8 @@ class Gradient:
         else:
             with _drawing_from(upstream.draws.get(tuple(members)), self.device):
                 tokens, scored = self._scored(self._pack(chosen, upstream.reference))
-            root = (scored.logps.policy * upstream.gradient[members]).sum()
+            policy = scored.logps.policy  # as wide as its own longest list
+            root = (policy * upstream.gradient[members, : policy.shape[1]]).sum()
             values = upstream.values[members]
             parts = upstream.parts * (len(members) / len(step.rows))
         gradients = self.masters.differentiate(
@@ -143,9 +179,9 @@ class Gradient:
             policy=scored.logps.policy.detach(),
             reference=scored.logps.reference,
             entropy=None if tokens.entropy is None else tokens.entropy.sum(),
-            n_fed=sum(size_of(row.tree, self.layout) for row in chosen),
+            n_fed=self._tokens(step.rows, part),
         )
-        return _Done(table, in_one_block(gradients) if self.lanes.n > 1 else gradients)
+        return _Done(table, gradients)
 
     def _scored(self, pack: Pack, *, statistics: bool = False) -> tuple[TokenLogps, Scored]:
         tokens = self.score(pack.trees, statistics=statistics or self.objective.wpo)
@@ -194,7 +230,7 @@ class Gradient:
         score = partial(self._try_score, rows, statistics)
         while packs:
             waiting: list[Part] = []
-            for part, found in zip(packs, self.lanes.map(score, packs), strict=True):
+            for part, found in self.lanes.map(score, packs):
                 if found is None:
                     waiting += self._halves(rows, part)
                 elif part.counts:
@@ -228,7 +264,10 @@ class Gradient:
             reference = self._reference_of(chosen)
             tokens, scored = self._scored(self._pack(chosen, reference), statistics=statistics)
         except torch.OutOfMemoryError:
-            return None  # by then no traceback holds the pack's tensors
+            scored = None
+        if scored is None:
+            self._forget()  # by now no traceback holds the pack's tensors
+            return None
         policy = scored.logps.policy.tolist()
         weights = [1.0] * len(chosen) if scored.wpo is None else scored.wpo.tolist()
         # A sum over the pack: only the sum over all rows is asked for.

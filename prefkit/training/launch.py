@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from prefkit.core.errors import PrefkitError, TrainingError, WorkspaceError
+from prefkit.core.errors import EnvironmentFault, PrefkitError, TrainingError, WorkspaceError
 from prefkit.core.files import holding
 from prefkit.core.progress import Progress, silent
 from prefkit.core.rng import derive_seed
-from prefkit.policy.load import Policy, load_policy
+from prefkit.policy.load import Policy, four_bits, load_policy, pick_device, pick_dtype
 from prefkit.policy.resolve import ModelSource
 from prefkit.policy.rewards import load_reward_model
+from prefkit.training import checkpoint
+from prefkit.training.borrowed import borrowed
 from prefkit.training.loop import Run
 from prefkit.training.objective import Constraint
-from prefkit.training.out_folder import check_out, clear_unfinished
+from prefkit.training.out_folder import check_earlier, check_out, clear_unfinished
 from prefkit.training.plan import Plan, make_plan
 from prefkit.training.ranks import Ranks, check_launch, join_ranks
 from prefkit.training.reference import score_other
-from prefkit.training.result import MANIFEST, TrainResult, finished
+from prefkit.training.result import TrainResult, finished
 from prefkit.training.settings import TrainSettings
 
 
@@ -45,27 +47,41 @@ def run(
     ranks = join_ranks(settings)
     progress = progress if ranks.leads else silent
     try:
-        check_launch(settings, ranks)
-        if ranks.leads:
-            named = _named(model)
-            check_out(out, settings, [*named, data, heldout, start_adapter, settings.reference])
-        # What rank 0 downloads or converts, the others find done.
-        with ranks.leader_first():
-            plan = make_plan(
-                model,
-                data,
-                settings,
-                out=out,
-                start=start_adapter,
-                heldout=heldout,
-                constraints=constraints,
-                mapping=mapping,
-                progress=progress,
-            )
-        return _planned(plan, ranks, overwrite=overwrite, progress=progress, started=started)
+        with _full_memory_told():
+            check_launch(settings, ranks)
+            if ranks.leads:
+                named = _named(model)
+                check_out(out, settings, [*named, data, heldout, start_adapter, settings.reference])
+            # What rank 0 downloads or converts, the others find done.
+            with ranks.leader_first():
+                plan = make_plan(
+                    model,
+                    data,
+                    settings,
+                    out=out,
+                    start=start_adapter,
+                    heldout=heldout,
+                    constraints=constraints,
+                    mapping=mapping,
+                    progress=progress,
+                )
+            return _planned(plan, ranks, overwrite=overwrite, progress=progress, started=started)
     except PrefkitError as error:
         ranks.tell(error)
         raise
+
+
+@contextlib.contextmanager
+def _full_memory_told() -> Generator[None]:
+    """Memory that runs out where no pack can be halved, as a fault that says what takes less."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EnvironmentFault(
+            f"the device's memory is full: {'. '.join(str(error).split('. ')[:2])}",
+            hint="end what else uses the device, set activation_checkpointing=true, lower "
+            "tokens_at_once, max_length or lora.r, or choose a smaller model",
+        ) from None
 
 
 def _named(model: str | ModelSource | Policy) -> list[str | Path]:
@@ -83,40 +99,43 @@ def _planned(
     if len(set(ranks.gather(plan.run))) > 1:
         raise TrainingError(
             "the processes do not have the same model, data and settings",
-            hint="give all of them the same files and the same version of torch",
+            hint="give all of them the same files and the same versions of all packages",
         )
     earlier = ranks.gather(finished(plan) if ranks.leads else None)[0]
     if earlier is not None:
+        if ranks.leads:
+            checkpoint.clear(out, run=plan.run)  # a kill after the manifest leaves them
         return earlier
-    if ranks.leads and not overwrite and (out / MANIFEST).exists():
-        raise WorkspaceError(
-            f"{out}: holds the result of another run (other data, model or settings)",
-            hint="choose another --out, or replace it with --overwrite",
-        )
     busy = WorkspaceError(
         f"{out}: another process is training into this folder",
         hint="wait for it to end, or choose another --out",
     )
-    with holding(out / ".lock", busy=busy) if ranks.leads else contextlib.nullcontext():
+    lock = holding(out / ".lock", busy=busy) if ranks.leads else contextlib.nullcontext()
+    with lock, _lent(plan, ranks):
+        if ranks.leads and not overwrite:
+            check_earlier(plan)
         state = _prepared(plan, ranks, progress)
         on_gpu = state.device.type == "cuda"
         # Dropout draws from torch's global generators: fork them, the caller's stay as they are.
         with torch.random.fork_rng(devices=[state.device] if on_gpu else []):
             torch.manual_seed(derive_seed("dropout", settings.seed, ranks.rank))
-            try:
-                return state.go(started)
-            finally:
-                state.give_back()
+            return state.go(started)
+
+
+def _lent(plan: Plan, ranks: Ranks) -> contextlib.AbstractContextManager[None]:
+    """Inside, the caller's model is the run's; one that is sharded does not go back."""
+    if plan.loaded is None or ranks.sharded:
+        return contextlib.nullcontext()
+    return borrowed(plan.loaded.model)
 
 
 def _prepared(plan: Plan, ranks: Ranks, progress: Progress) -> Run:
-    """The run over what earlier runs left in its folder."""
-    out = plan.out
-    if ranks.leads:
-        clear_unfinished(out, run=plan.run)
+    """The run, and its folder as it needs it: touched only once nothing is left to be refused."""
     ranks.wait()
-    known = score_other(plan, ranks, progress)
     settings = plan.settings
+    if settings.method == "qlora" and plan.loaded is None:
+        four_bits(pick_device(settings.device), pick_dtype(settings.dtype))
+    known = score_other(plan, ranks, progress)
     load = load_reward_model if plan.objective.rewards else load_policy
     policy = plan.loaded or load(
         plan.source,
@@ -124,4 +143,8 @@ def _prepared(plan: Plan, ranks: Ranks, progress: Progress) -> Run:
         device=settings.device,
         quantize=settings.method == "qlora",
     )
-    return Run(plan, policy, known, ranks, progress)
+    made = Run(plan, policy, known, ranks, progress)
+    if ranks.leads:
+        clear_unfinished(plan)
+    ranks.wait()
+    return made

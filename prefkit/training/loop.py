@@ -36,7 +36,6 @@ from prefkit.training.lanes import lanes_for
 from prefkit.training.lineage import lineage
 from prefkit.training.logged import Pending, step_facts, stop_at
 from prefkit.training.masters import Masters
-from prefkit.training.methods import METHODS
 from prefkit.training.monitor import Monitor
 from prefkit.training.optimiser import clip_, learning_rate, make_optimizer
 from prefkit.training.packs import size_of, tokens_at_once
@@ -50,12 +49,7 @@ from prefkit.training.result import (
 )
 from prefkit.training.run_report import write_run_report
 from prefkit.training.samples import sample_answers
-from prefkit.training.scorer import (
-    Borrowed,
-    Scorer,
-    checkpoint_activations,
-    silence_dropout,
-)
+from prefkit.training.scorer import Scorer, checkpoint_activations, silence_dropout
 from prefkit.training.shards import gathered, put_back, shard
 from prefkit.training.tables import loss_parts, row_facts, to_host
 from prefkit.training.worst import write_worst
@@ -83,7 +77,6 @@ class Run:
         settings = plan.settings
         self.plan, self.ranks, self.progress = plan, ranks, progress
         self.tokenizer = policy.tokenizer
-        self.borrowed = Borrowed(policy.model) if plan.loaded is not None else None
         silence_dropout(policy.model)
         self.model = prepare_model(
             policy, settings, plan.start, derive_seed("adapter", settings.seed)
@@ -145,16 +138,8 @@ class Run:
                     self.clock = time.monotonic()
             result = self._leave(monitor, started, point.step if point else None)
         if self.ranks.leads:
-            checkpoint.clear(plan.out)
+            checkpoint.clear(plan.out, run=plan.run)
         return result
-
-    def give_back(self) -> None:
-        """Leave a model that the caller has in memory as it was, but for what training is for."""
-        if self.borrowed is None or self.ranks.sharded:
-            return
-        if METHODS[self.plan.settings.method].kind == "layers":
-            self.model.unload()
-        self.borrowed.give_back()
 
     def _set_reference(self) -> None:
         """Score what is not known yet of a reference that is the policy before training."""
@@ -301,7 +286,8 @@ class Run:
             return
         if monitor is not None:
             monitor.sync()
-        checkpoint.save(self.plan.out, done, self._state(), run=self.plan.run, ranks=self.ranks)
+        notes = self.plan.identity.notes()
+        checkpoint.save(self.plan.out, done, self._state(), notes=notes, ranks=self.ranks)
 
     def _state(self) -> checkpoint.State:
         return checkpoint.State(
@@ -392,6 +378,7 @@ class Run:
             done=done,
             trackers=plan.settings.trackers,
             config=plan.settings.model_dump(mode="json"),
+            alarms=plan.settings.alarms,
             first_loss=plan.first_loss,
             tolerance=LN2_TOLERANCE.get(self.dtype, 5e-3),
             progress=self.progress,

@@ -44,17 +44,24 @@ class Masters:
         self.drop()
         return gradients
 
-    def add(self, gradients: dict[str, Tensor], factor: float = 1.0) -> None:
-        """Add gradients, times ``factor``, to the step's; ``gradients`` is empty afterwards."""
+    def add(
+        self,
+        gradients: dict[str, Tensor],
+        factor: float = 1.0,
+        sums: dict[str, Tensor] | None = None,
+    ) -> None:
+        """Add gradients, times ``factor``, to the step's, or to ``sums``, what a lane has of it;
+        ``gradients`` is empty afterwards."""
+        sums = self._sums if sums is None else sums
         while gradients:
             name, live = gradients.popitem()
             gradient = live.to(self.values[name].dtype)
             if factor != 1.0:
                 gradient = gradient * factor
-            if name in self._sums:
-                self._sums[name].add_(gradient)
+            if name in sums:
+                sums[name].add_(gradient)
             else:
-                self._sums[name] = gradient
+                sums[name] = gradient
 
     def drop(self) -> None:
         """Forget the gradients in the model: those of a pack that was not finished."""

@@ -58,7 +58,7 @@ class Monitor:
         trackers: Sequence[str] = ("tensorboard",),
         name: str = "",
         config: Mapping[str, Any] | None = None,
-        alarms: AlarmSettings | None = None,
+        alarms: AlarmSettings = AlarmSettings(),
         first_loss: float | None = None,
         tolerance: float = 1e-5,
         progress: Progress = silent,
@@ -68,9 +68,7 @@ class Monitor:
         kept = {name: kept_lines(out / name, done) for name in FILES}
         self.lines: list[dict[str, Any]] = kept[METRICS]
         self.evaluations: list[dict[str, Any]] = kept[EVALUATIONS]
-        self._alarms = Alarms(
-            alarms or AlarmSettings(), total=total, first_loss=first_loss, tolerance=tolerance
-        )
+        self._alarms = Alarms(alarms, total=total, first_loss=first_loss, tolerance=tolerance)
         for line in self.lines:
             self._alarms.see(line)
         # What was told stays as it was told, even where the settings of alarms have changed.

@@ -247,8 +247,8 @@ def make_objective(settings: TrainSettings, constraints: Sequence[Constraint] = 
         given = dict(settings.loss_params)
         if settings.beta is not None:
             given["beta"] = settings.beta
-        params = {key: given.get(key, param.default) for key, param in loss.params.items()}
-        terms.append(Term(loss, weight, params))
+        own = {key: value for key, value in given.items() if key in loss.params}
+        terms.append(Term(loss, weight, loss.resolve(own)))
     objective = Objective(
         tuple(terms),
         settings.divergence,

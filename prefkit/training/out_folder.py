@@ -7,6 +7,8 @@ events are removed file by file, ours only (checkpoint.py, trackers.py).
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,10 +20,13 @@ from prefkit.training import checkpoint
 from prefkit.training.export import ADAPTER, MODEL
 from prefkit.training.lineage import FACTS
 from prefkit.training.monitor import FILES, MARK
+from prefkit.training.plan import Plan
 from prefkit.training.result import MANIFEST
 from prefkit.training.run_report import REPORT
 from prefkit.training.settings import TrainSettings
 from prefkit.training.worst import WORST
+
+_log = logging.getLogger("prefkit.training")
 
 
 def check_out(out: Path, settings: TrainSettings, inputs: Iterable[object]) -> None:
@@ -50,12 +55,50 @@ def check_out(out: Path, settings: TrainSettings, inputs: Iterable[object]) -> N
         )
 
 
-def clear_unfinished(out: Path, *, run: str) -> None:
-    """Remove what killed runs left half-written, the checkpoints of other runs and the manifest."""
+def check_earlier(plan: Plan) -> None:
+    """Refuse a folder with the result of another run, or a checkpoint that one would go on from.
+
+    Raises WorkspaceError.
+    """
+    stored = _json(plan.out / MANIFEST)
+    if isinstance(stored, dict):
+        why = plan.identity.unlike(stored.get("inputs"), stored.get("versions"))
+        raise WorkspaceError(
+            f"{plan.out}: holds the result of another run ({why})",
+            hint="choose another --out, or replace it with --overwrite",
+        )
+    lost = _foreign_checkpoint(plan)
+    if lost is not None:
+        raise WorkspaceError(
+            f"{plan.out}: holds {lost}",
+            hint="choose another --out, start that run as before to go on with it, or give it up "
+            "with --overwrite",
+        )
+
+
+def clear_unfinished(plan: Plan) -> None:
+    """Remove what killed runs left half-written, the manifest, and the checkpoints of other runs:
+    metrics.jsonl is about to be this one's. What is lost by that is told on the log."""
+    out = plan.out
     clear_leftovers(out, names=(*FILES, WORST, REPORT, MANIFEST, ADAPTER, MODEL))
     clear_leftovers(out / checkpoint.FOLDER)
-    checkpoint.clear_foreign(out, run=run)
+    lost = _foreign_checkpoint(plan)
+    if lost is not None:
+        _log.warning("%s: removed %s", out, lost)
+    for path in checkpoint.foreign(out, run=plan.run):
+        path.unlink(missing_ok=True)
     (out / MANIFEST).unlink(missing_ok=True)
+
+
+def _foreign_checkpoint(plan: Plan) -> str | None:
+    """In words, the last checkpoint of another run in the folder; None where there is none."""
+    found = checkpoint.foreign(plan.out, run=plan.run)
+    if not found:
+        return None
+    last = max(found, key=checkpoint.step_of)
+    notes = found[last]
+    why = plan.identity.unlike(notes.get("inputs"), json.loads(notes.get("versions", "null")))
+    return f"the checkpoint of another run at step {checkpoint.step_of(last)} ({why})"
 
 
 def _path(given: object) -> Path | None:

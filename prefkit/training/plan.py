@@ -1,8 +1,4 @@
-"""Everything a training run is made of, settled before any weight is loaded.
-
-The run's digest covers model, starting adapter, reference, tokens, labels, settings and torch: the
-same digest means the same result, so a finished run is not done again and a killed one goes on.
-"""
+"""Everything a training run is made of, settled before any weight is loaded."""
 
 from __future__ import annotations
 
@@ -14,22 +10,27 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from prefkit.core.errors import ConfigError, DataError
 from prefkit.core.files import read_json
-from prefkit.core.ids import content_id
 from prefkit.core.progress import Progress
 from prefkit.core.records import TrainRow
 from prefkit.core.rng import derive_rng
 from prefkit.policy.context import context_of
-from prefkit.policy.load import Policy, adapter_digest, load_tokenizer, pick_device, pick_dtype
+from prefkit.policy.load import (
+    Policy,
+    adapter_digest,
+    load_tokenizer,
+    model_outline,
+    pick_device,
+    pick_dtype,
+)
 from prefkit.policy.logp_store import LogpStore
 from prefkit.policy.parts import is_reward_model
 from prefkit.policy.resolve import ModelSource, resolve_model
 from prefkit.policy.trees import Tree
-from prefkit.training.constraints import constraint_digest
+from prefkit.training.adapter import check_new
 from prefkit.training.conversion import Target
+from prefkit.training.identity import Identity, identify
 from prefkit.training.lineage import data_facts
 from prefkit.training.methods import METHODS
 from prefkit.training.mismatch import with_mismatches
@@ -38,10 +39,8 @@ from prefkit.training.reference import ReferenceModel, find_reference
 from prefkit.training.rows import Row, Rows, encode_rows, read_rows
 from prefkit.training.settings import TrainSettings
 from prefkit.training.split import split_by_prompt
+from prefkit.training.start import going_on
 from prefkit.training.trackers import check_trackers
-
-# How the run is watched and stored changes no result.
-WITHOUT_EFFECT = {"checkpoint_every", "log_every", "trackers", "reference_store", "n_samples"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +61,16 @@ class Plan:
     reference: ReferenceModel | None
     data_facts: dict[str, Any]
     loaded: Policy | None
-    run: str
+    identity: Identity
     out: Path
     n_flipped: int = 0
     left_out: Mapping[str, int] = field(default_factory=dict[str, int])
     n_shared_prompts: int = 0
+
+    @property
+    def run(self) -> str:
+        """The run's digest."""
+        return self.identity.run
 
     @property
     def steps_per_epoch(self) -> int:
@@ -158,10 +162,14 @@ def make_plan(
     given = _read(data, heldout, settings, asked, mapping)
     objective = asked.taking(given.target)
     start_digest = None if start is None else adapter_digest(start)
+    if start is not None:
+        settings = going_on(settings, start)
     loaded = model if isinstance(model, Policy) else None
     if loaded is not None:
         _check_kind(loaded, objective)
     source = _source(model, progress)
+    if start is None:
+        _check_adapter(source, loaded, settings, objective)
     tokenizer = loaded.tokenizer if loaded else load_tokenizer(source)
     limit = _longest(source, loaded, settings)
     rows = _encoded(tokenizer, given.training, objective, settings, limit, given.dropped)
@@ -188,13 +196,13 @@ def make_plan(
             "n_truncated": rows.n_truncated,
         },
         loaded=loaded,
-        run="",
+        identity=Identity("", {}),
         out=out,
         n_flipped=given.n_flipped,
         left_out=Counter(given.left_out) + Counter(rows.left_out) + Counter(held.left_out),
         n_shared_prompts=len(_prompts(rows) & _prompts(held)),
     )
-    return replace(plan, run=_run_digest(plan))
+    return replace(plan, identity=identify(plan))
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +295,15 @@ def _check_kind(loaded: Policy, objective: Objective) -> None:
         )
 
 
+def _check_adapter(
+    source: ModelSource, loaded: Policy | None, settings: TrainSettings, objective: Objective
+) -> None:
+    """ConfigError for a new adapter that cannot be made."""
+    model = loaded.model if loaded else model_outline(source, rewards=objective.rewards)
+    if model is not None:
+        check_new(model, settings)
+
+
 def _encoded(
     tokenizer: Any,
     rows: Sequence[TrainRow],
@@ -298,7 +315,7 @@ def _encoded(
 ) -> Rows:
     hard = [term.loss for term in objective.terms if term.loss.hard]
     if hard and settings.labels == "soft":
-        soft = next((row for row in rows if 0 < row.p < 1), None)
+        soft = next((row for row in rows if row.weight and 0 < row.p < 1), None)
         if soft is not None:
             raise ConfigError(
                 f"loss {hard[0].name} takes no soft label, and {soft.name} has p = {soft.p:g}: "
@@ -317,31 +334,6 @@ def _encoded(
     if objective.needs_mismatch and encoded.rows:
         return with_mismatches(encoded, limit, lenders=lenders)
     return encoded
-
-
-def _run_digest(plan: Plan) -> str:
-    settings = plan.settings.model_dump(mode="json", exclude=WITHOUT_EFFECT)
-    return content_id(
-        {
-            "model": plan.source.digest,
-            "start": plan.start_digest,
-            "reference": plan.reference.digest if plan.reference else None,
-            "rows": plan.rows.digest(),
-            "heldout": plan.heldout.digest(),
-            "settings": settings,
-            "constraints": [constraint_digest(c) for c in plan.objective.constraints],
-            "sources": _sources(plan) if plan.objective.constraints else None,
-            "torch": torch.__version__,
-        }
-    )
-
-
-def _sources(plan: Plan) -> list[object]:
-    """What a constraint can read of the rows that their tokens do not say."""
-    rows = [row.source for row in (*plan.rows.rows, *plan.heldout.rows)]
-    return [
-        [dict(row.prompt.tags), row.prompt.source, row.evidence, row.votes, row.p] for row in rows
-    ]
 
 
 def _longest(source: ModelSource, loaded: Policy | None, settings: TrainSettings) -> int:

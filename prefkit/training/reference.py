@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from prefkit.core.errors import ConfigError
+from prefkit.core.errors import ConfigError, EnvironmentFault
 from prefkit.core.progress import Progress
 from prefkit.policy.layout import choose_layout, plan_packs
 from prefkit.policy.load import (
@@ -30,6 +30,7 @@ from prefkit.policy.logp_store import Floats, LogpStore, logp_keys, missing
 from prefkit.policy.logps import TokenLogps, tree_logps
 from prefkit.policy.resolve import ModelSource, resolve_model
 from prefkit.policy.trees import Tree
+from prefkit.training.fused_lora import fuse_lora
 from prefkit.training.lanes import Lanes, lanes_for
 from prefkit.training.packs import size_of, tokens_at_once
 from prefkit.training.ranks import Ranks
@@ -125,22 +126,40 @@ def score_missing(
     unsaved: dict[bytes, Floats] = {}
 
     def found(index: int) -> Mapping[bytes, Floats]:
-        group = [todo[i] for i in groups[index]]
-        return split_by_key(group, score(group))
+        # Sharded layers need every rank to run as many passes: none may halve its pack alone.
+        return _scored([todo[i] for i in groups[index]], score, whole=ranks.sharded)
 
-    for index, values in zip(mine, lanes.map(found, mine), strict=True):
+    for done, (_, values) in enumerate(lanes.map(found, mine), start=1):
         unsaved.update(values)
         if store is not None and len(unsaved) >= ANSWERS_AT_ONCE:
             store.add(unsaved)
             fresh.update(unsaved)
             unsaved = {}
-        progress("scoring the reference", min(index + ranks.world, len(groups)), len(groups))
+        progress("scoring the reference", min(done * ranks.world, len(groups)), len(groups))
     if store is not None:
         store.add(unsaved)
     fresh.update(unsaved)
     for part in ranks.gather(fresh):
         known.update(part)
     return known
+
+
+def _scored(trees: Sequence[Tree], score: Score, *, whole: bool) -> dict[bytes, Floats]:
+    """Log-probs of ``trees`` by key; where memory runs out, of one half after the other, unless
+    they have to stay ``whole``. EnvironmentFault where there is nothing left to halve."""
+    try:
+        return dict(split_by_key(trees, score(trees)))
+    except torch.OutOfMemoryError:
+        if whole or len(trees) == 1:
+            raise EnvironmentFault(
+                f"scoring the reference: not enough memory for {sum(t.n_tokens for t in trees)} "
+                "tokens at once",
+                hint="lower max_length or tokens_at_once, or choose a smaller model",
+            ) from None
+    torch.cuda.empty_cache()  # by now no traceback holds the pack's tensors
+    half = len(trees) // 2
+    parts = (trees[:half], trees[half:])
+    return {k: v for part in parts for k, v in _scored(part, score, whole=False).items()}
 
 
 def _found(trees: Sequence[Tree], store: LogpStore) -> dict[bytes, Floats]:
@@ -177,6 +196,7 @@ def score_other(plan: Plan, ranks: Ranks, progress: Progress) -> dict[bytes, Flo
     model = load_policy(
         reference.source, adapter=reference.adapter, dtype=settings.dtype, device=settings.device
     ).model
+    fuse_lora(model)  # the kernel of every other log-prob in the store
     layout = choose_layout(model, longest=plan.longest)
     lanes = lanes_for(plan, model, ranks)
     budget = tokens_at_once(settings.tokens_at_once, model.device, model.dtype, layout) // lanes.n

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,8 @@ def write_manifest(plan: Plan, result: TrainResult) -> None:
         plan.out / MANIFEST,
         {
             "run": plan.run,
+            "inputs": plan.identity.inputs,
+            "versions": dict(plan.identity.versions),
             "model": model,
             "start_adapter": plan.start_digest,
             "data": content_id([plan.rows.digest(), plan.heldout.digest()]),
@@ -177,8 +180,6 @@ def make_result(
     spent = sum(line["seconds"] for line in fresh)
     tokens = sum(line["n_tokens_equivalent"] for line in fresh)
     ln2 = plan.first_loss
-    seen = [line.get("reward_accuracy") for line in lines[-plan.steps_per_epoch :]]
-    known = [value for value in seen if value is not None]
     last = evaluations[-1] if evaluations else {}
     return TrainResult(
         folder=folder,
@@ -197,7 +198,7 @@ def make_result(
         first_loss=lines[0]["loss"],
         last_loss=lines[-1]["loss"],
         ln2_gap=None if ln2 is None else abs(lines[0]["loss"] - ln2),
-        reward_accuracy=sum(known) / len(known) if known else None,
+        reward_accuracy=_accuracy(lines[-plan.steps_per_epoch :]),
         heldout_accuracy=last.get("reward_accuracy"),
         heldout_loss=last.get("loss"),
         n_heldout=plan.heldout.n_kept,
@@ -209,3 +210,10 @@ def make_result(
         seconds=round(seconds, 3),
         resumed_from=resumed_from,
     )
+
+
+def _accuracy(lines: Sequence[Mapping[str, Any]]) -> float | None:
+    """The accuracy over all that the steps judged, which may be more in one than in another."""
+    judged = [line for line in lines if line.get("reward_accuracy") is not None]
+    right = sum(line["reward_accuracy"] * line["n_judged"] for line in judged)
+    return right / sum(line["n_judged"] for line in judged) if judged else None

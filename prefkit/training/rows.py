@@ -320,7 +320,22 @@ def _fault(row: TrainRow) -> str | None:
         if not messages or messages[-1].role != "assistant":
             name = names[index] if names else f"answer {index + 1}"
             return f"{name} does not end in an assistant message"
-    return _json_fault(row)
+    return _unicode_fault(row) or _json_fault(row)
+
+
+def _unicode_fault(row: TrainRow) -> str | None:
+    """Half of a surrogate pair, which JSON can spell and no tokenizer takes."""
+    names = ("chosen", "rejected") if row.target == "pair" else ()
+    parts = [("prompt", row.prompt.messages)]
+    for index, messages in enumerate(row.completions):
+        parts.append((names[index] if names else f"answer {index + 1}", messages))
+    for name, messages in parts:
+        for message in messages:
+            try:
+                message.text.encode()
+            except UnicodeEncodeError as error:
+                return f"{name} is no valid Unicode: half a character at {error.start + 1}"
+    return None
 
 
 def _json_fault(row: TrainRow) -> str | None:

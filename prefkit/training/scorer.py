@@ -65,28 +65,6 @@ def dropouts(model: Any) -> list[tuple[nn.Module, str, float]]:
     ]
 
 
-class Borrowed:
-    """A model that a caller has in memory, and how it was before training."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.training = model.training
-        self.trainable = {name: p.requires_grad for name, p in model.named_parameters()}
-        self.dropouts = dropouts(model)
-        self.checkpointed = getattr(model, "is_gradient_checkpointing", False)
-
-    def give_back(self) -> None:
-        """Set all but the weights as it was; an adapter has to be off by now."""
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(self.trainable.get(name, True))
-            parameter.grad = None
-        for module, name, value in self.dropouts:
-            setattr(module, name, value)
-        if not self.checkpointed and getattr(self.model, "is_gradient_checkpointing", False):
-            self.model.gradient_checkpointing_disable()
-        self.model.train(self.training)
-
-
 def checkpoint_activations(model: Any) -> None:
     """Let the backward pass compute activations again instead of keeping them."""
     model.gradient_checkpointing_enable({"use_reentrant": False})

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from prefkit.core.errors import ConfigError
 from prefkit.training.adapter_settings import AdapterSettings, LoraSettings
+from prefkit.training.alarms import AlarmSettings
 from prefkit.training.losses import Loss, losses
 from prefkit.training.methods import METHODS
 
@@ -129,6 +130,9 @@ class TrainSettings(AdapterSettings):
     )
     n_samples: int = Field(
         default=0, ge=0, le=64, description="Held-out prompts answered at every evaluation."
+    )
+    alarms: AlarmSettings = Field(
+        default=AlarmSettings(), description="When a run says that something goes wrong."
     )
     log_every: int = Field(
         default=1, ge=1, description="Steps between lines of metrics: one wait for the GPU each."

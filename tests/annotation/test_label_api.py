@@ -6,21 +6,19 @@ import json
 import uuid
 
 import pytest
+from app_cases import OWN, team_of
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lease_cases import plan
 from store_cases import pairs
 
-from prefkit.annotation.api import build_api
+from prefkit.annotation.app import build_app
 from prefkit.annotation.guard import MAX_BODY
-from prefkit.annotation.session import Session
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.settings import parse_settings
 from prefkit.store import VoteStore
 
-BASE = "http://127.0.0.1:7860"
-OWN = {"x-prefkit": "1"}
 SETTINGS = parse_settings(AnnotateSettings, {})
 
 
@@ -32,9 +30,8 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def client(store):
-    api = build_api(Session(store, SETTINGS), store, SETTINGS, "kim", 7860)
-    with TestClient(api, base_url=BASE, raise_server_exceptions=False) as opened:
+def client(store, tmp_path):
+    with team_of(store, tmp_path, local="kim").client() as opened:
         yield opened
 
 
@@ -201,9 +198,9 @@ def test_names_of_this_machine_are_served(client):
         assert client.get("/api/v1/progress", headers={"host": host}).status_code == 200
 
 
-def test_on_the_default_port_browsers_name_none(store):
-    api = build_api(Session(store, SETTINGS), store, SETTINGS, "kim", 80)
-    with TestClient(api, base_url="http://127.0.0.1") as opened:
+def test_on_the_default_port_browsers_name_none(store, tmp_path):
+    app = build_app(team_of(store, tmp_path, 80, local="kim").parts)
+    with TestClient(app, base_url="http://127.0.0.1") as opened:
         assert opened.get("/api/v1/progress").status_code == 200
 
 
@@ -293,7 +290,7 @@ def test_too_large_a_body_is_413_before_it_is_read(client):
 
 
 def test_wrong_methods_and_paths_are_4xx(client):
-    assert client.get("/api/v1/votes").status_code == 405
+    assert client.get("/api/v1/undo").status_code == 405
     assert client.post("/api/v1/next", headers=OWN, content=b"").status_code == 405
     assert client.get("/api/v1/other").status_code == 404
 

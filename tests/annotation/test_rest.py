@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import socket
 import threading
 from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from app_cases import serving, team_of
+from app_cases import OWN, serving, team_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ports import free_port
 from store_cases import pairs, vote
 
 from prefkit.aggregation import aggregate
@@ -25,14 +25,13 @@ from prefkit.annotation.webhooks import Sender, post
 from prefkit.client import ApiError, Client
 from prefkit.core.errors import DataError
 from prefkit.store import VoteStore
+from prefkit.store.leasing import SLICE
 from prefkit.store.outbox import MOST_TRIES, Delivery, Outbox
 
 
 @pytest.fixture
 def team(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with VoteStore.open(tmp_path / "votes.db") as store:
         opened = team_of(store, tmp_path, port)
         opened.add("lead", "lead")
@@ -72,6 +71,15 @@ def test_more_rows_than_a_request_takes_go_in_batches_and_come_in_pages(client):
     rows = [{"prompt": f"question {n}", "a": "one", "b": "other"} for n in range(2300)]
     assert client.add(rows)["n_added"] == 2300
     assert len({row["id"] for row in client.comparisons()}) == 2300
+
+
+def test_pairs_that_come_by_rest_are_in_the_random_slice_too(team):
+    adaptive = team_of(team.store, team.home, overlap={"most": 5})
+    rows = [{"prompt": f"question {n}", "a": "one", "b": "other"} for n in range(60)]
+    with adaptive.client(team.accounts.by_name("lead")) as browser:
+        assert browser.post("/api/v1/comparisons", json={"rows": rows}).json()["n_added"] == 60
+    lanes = [task.lane for task in team.store.tasks()]
+    assert 0 < lanes.count(SLICE) < 30
 
 
 def test_votes_and_preferences_are_those_of_the_store(client, team):
@@ -132,6 +140,55 @@ def test_openapi_names_every_route_for_programs_and_no_other(client, team):
     programs = {key for key, need in POLICY.items() if need.scope is not None}
     assert named == programs - {("GET", "/api/v1/openapi.json")}
     assert document["openapi"].startswith("3.")
+
+
+def test_a_lead_makes_a_token_that_is_shown_once_and_holds_until_it_is_revoked(client, team, url):
+    lead = team.accounts.by_name("lead")
+    wanted = {"label": "nightly \0", "scopes": ["write", "read"], "days": 7}
+    with team.client(lead) as browser:
+        browser.base_url = url
+        made = browser.post("/api/v1/tokens", json=wanted).json()
+    assert (made["label"], made["scopes"]) == ("nightly \ufffd", ["read", "write"])
+    assert made["user_id"] == lead.id
+    held = team.tokens.find(made["token"], now())
+    assert timedelta(days=6) < held.until - now() < timedelta(days=7, seconds=1)
+    secret = made["token"].rpartition("_")[2]
+    assert secret not in json.dumps(client._call("GET", "tokens"))
+    for file in team.home.glob("votes.db*"):
+        assert secret.encode() not in file.read_bytes()
+    theirs = Client(url, made["token"])
+    assert theirs.add([{"prompt": "x", "a": "1", "b": "2"}])["n_added"] == 1
+    with pytest.raises(ApiError, match="scope admin"):
+        theirs._call("GET", "tokens")
+    client._call("DELETE", f"tokens/{made['id']}")
+    with pytest.raises(ApiError, match="log in"):
+        theirs.project()
+
+
+def test_a_token_makes_none_that_may_more_or_holds_longer_than_itself(team, url):
+    lead = team.accounts.by_name("lead")
+    admin = Client(url, team.token(lead, "admin", "read", hours=2))
+    for scopes in (["write"], ["read", "write", "admin"]):
+        with pytest.raises(ApiError, match="more than itself") as error:
+            admin._call("POST", "tokens", {"scopes": scopes})
+        assert error.value.status == 403
+    made = admin._call("POST", "tokens", {"scopes": ["read"], "days": 3650})
+    assert team.tokens.find(made["token"], now() + timedelta(minutes=119)) is not None
+    assert team.tokens.find(made["token"], now() + timedelta(minutes=121)) is None
+    for body in ({}, {"scopes": []}, {"scopes": ["all"]}, {"scopes": ["read"], "days": 0}):
+        with pytest.raises(ApiError) as error:
+            admin._call("POST", "tokens", body)
+        assert error.value.status == 422
+    assert len(team.tokens.all()) == 2
+
+
+def test_without_accounts_no_token_is_made(team):
+    team.store.add(pairs(1))
+    alone = team_of(team.store, team.home, local="kim")
+    with alone.client() as browser:
+        said = browser.post("/api/v1/tokens", json={"scopes": ["admin"]}, headers=OWN)
+    assert said.status_code == 409
+    assert alone.tokens.all() == []
 
 
 @contextmanager

@@ -11,19 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from components import require_component
-
-CHROMIUM = Path("/usr/bin/chromium")
-ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-]
+from browsing import running_chromium
 
 
 @dataclass
@@ -81,11 +69,5 @@ def start_app() -> Generator:
 @pytest.fixture(scope="module")
 def chromium() -> Generator:
     """A running Chromium for the tests of one file."""
-    if not CHROMIUM.exists():
-        require_component("chromium", f"{CHROMIUM} is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
+    with running_chromium() as browser:
         yield browser
-        browser.close()

@@ -70,6 +70,7 @@ def test_three_pairs_by_keyboard_a_reload_an_undo_and_the_preferences(
     page.reload()
     assert settle(page) == "done"
     assert done(page) == 3
+    assert page.is_hidden('[data-act="log-out"]')  # nobody logged in
 
     page.keyboard.press("u")
     page.wait_for_selector('.pk[data-state="ready"]')

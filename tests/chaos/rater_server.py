@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Annotated
 
 import uvicorn
-from fastapi import FastAPI, Header, Request
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, Header
 
-from prefkit.annotation.rater_api import rater_router, status_of
+from prefkit.annotation.app import add_fault_handlers
+from prefkit.annotation.rater_api import rater_router
 from prefkit.annotation.session import Session
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.annotation.upkeep import Upkeep
-from prefkit.core.errors import PrefkitError
 from prefkit.settings import parse_settings
 from prefkit.store import VoteStore
 
@@ -31,19 +30,13 @@ def who(x_rater: Annotated[str, Header()]) -> str:
     return x_rater
 
 
-def on_fault(_request: Request, error: Exception) -> JSONResponse:
-    """As the app answers."""
-    assert isinstance(error, PrefkitError)
-    return JSONResponse({"error": error.message}, status_code=status_of(error))
-
-
 def main() -> None:
     """Serve until killed."""
     place, home, port = sys.argv[1:]
     with VoteStore.open(place, home=Path(home)) as store:
         session = Session(store, SETTINGS)
         app = FastAPI()
-        app.add_exception_handler(PrefkitError, on_fault)
+        add_fault_handlers(app)
         app.include_router(rater_router(session, store, SETTINGS, who))
         with Upkeep([(1.0, session.leases.reap), (1.0, store.sign)]):
             uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning")

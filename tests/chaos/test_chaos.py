@@ -11,7 +11,6 @@ import logging
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from ports import free_port
 from store_cases import pairs
 
 from prefkit.annotation.session import meaning
@@ -32,12 +32,6 @@ RATERS = 50
 K = 3
 PATIENCE = 400  # seconds
 COUNTED = {"a", "b", "tie", "both_bad", "invalid"}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @dataclass
@@ -240,7 +234,7 @@ def test_nothing_is_lost_doubled_or_served_too_often(place, tmp_path):
     chaos(place, tmp_path, n_kills=3, n_pairs=400)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("place", BOTH, indirect=True)
 def test_nothing_is_lost_doubled_or_served_too_often_in_minutes(place, tmp_path):
     chaos(place, tmp_path, n_kills=40, n_pairs=6000)

@@ -89,7 +89,7 @@ def test_a_token_is_shown_once_and_holds_until_it_is_revoked(folder):
     token = made.stdout.splitlines()[0]
     with VoteStore.open(folder / "votes.db") as store:
         found = Tokens(store.database).find(token, datetime.now(UTC))
-    assert found[1] == {"read"}
+    assert found.scopes == {"read"}
     listed = prefkit("users", "list", folder).stdout
     assert token.split("_")[1] in listed
     assert token.split("_")[2] not in listed

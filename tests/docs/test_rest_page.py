@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from app_cases import serving, team_of
 from doc_pages import blocks_of
+from ports import free_port
 from store_cases import pairs, vote
 
 from prefkit.annotation.app import build_app
@@ -22,9 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "rest.md"
 
 
 def test_the_python_of_the_page_runs(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     code = "\n".join(block.body for block in blocks_of(PAGE) if block.language == "python")
     code += '\nassert is_ours("k", b"{}", "sha256=' + _SIGNED + '")\n'
     code += 'assert not is_ours("k", b"[]", "sha256=' + _SIGNED + '")\n'

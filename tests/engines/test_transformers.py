@@ -92,3 +92,19 @@ def test_a_system_turn_is_part_of_what_is_asked(source, make_requests):
     with_system = replace(request, prompt=system)
     found = greedy(source, None, [request, with_system])
     assert found[0] != found[1]
+
+
+def test_the_head_of_a_prefill_copies_no_weights(source, adapter, make_requests):
+    """Frozen weights times a slice of positions are copied once a prompt: seconds and gigabytes."""
+    engine = TransformersEngine(source, adapter, SETTINGS)
+    with torch.profiler.profile(record_shapes=True) as profile:
+        list(engine.sample(make_requests(4)))
+    vocabulary = engine.decoder.model.config.vocab_size
+    of_the_head = [
+        (event.name, event.input_shapes[0][0])
+        for event in profile.events()
+        if event.name in ("aten::mm", "aten::bmm") and vocabulary in event.input_shapes[1]
+    ]
+    # One product of one matrix is no copy: the shared prefix is a batch of one.
+    assert not [n for name, n in of_the_head if name == "aten::bmm" and n > 1]
+    assert "aten::mm" in dict(of_the_head)

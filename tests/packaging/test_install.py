@@ -83,7 +83,7 @@ def test_the_wheel_declares_licence_readme_and_extras(wheel):
     assert any(n.endswith("licenses/LICENSE") for n in archive.namelist())
     extras = re.findall(r"^Provides-Extra: (\w+)", metadata, re.MULTILINE)
     wanted = {"app", "train", "trackers", "qlora", "demo", "vllm", "postgres", "ray", "dev"}
-    wanted |= {"oracles", "all"}
+    wanted |= {"oracles", "oidc", "all"}
     assert set(extras) == wanted
     for extra in ("train", "app", "all", "dev"):
         lines = [line for line in metadata.splitlines() if f'extra == "{extra}"' in line]

@@ -10,6 +10,7 @@ import transformers
 from tree_cases import make_tree, naive_logps, random_trees
 
 from prefkit.core.errors import ModelError
+from prefkit.policy import layout as layouts
 from prefkit.policy.layout import choose_layout, unshareable
 from prefkit.policy.load import load_policy
 from prefkit.policy.logps import tree_logps
@@ -179,10 +180,39 @@ def test_an_encoder_decoder_model_is_refused():
         choose_layout(transformers.T5ForConditionalGeneration(config), longest=9)
 
 
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_rows_that_would_stretch_the_rotary_frequencies_are_refused(kind):
+    """A pass takes them from its longest row, so packs would change log-probs."""
+    rope = {"rope_type": kind, "rope_theta": 1e4, "factor": 2.0}
+    if kind == "longrope":
+        rope |= {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+        rope |= {"original_max_position_embeddings": 64}
+    model = tiny("llama", {"rope_parameters": rope})
+    limit = 64 if kind == "longrope" else SHAPE["max_position_embeddings"]
+    assert choose_layout(model, longest=limit).kind == "tree"
+    with pytest.raises(ModelError, match=f"beyond {limit} tokens") as caught:
+        choose_layout(model, longest=limit + 1)
+    assert caught.value.hint == f"set max_length to {limit} or less"
+
+
 def test_a_reward_model_shares_prompts_too():
     config = transformers.AutoConfig.for_model("llama", **SHAPE, num_labels=1)
     model = transformers.AutoModelForSequenceClassification.from_config(config).double().eval()
     assert choose_layout(model, longest=40).kind == "tree"
+
+
+def test_a_kernel_that_fails_the_probe_is_taken_back(monkeypatch):
+    """On CUDA a model is switched to FlexAttention to be tried; here by hand, on the CPU."""
+
+    def switched(causal):
+        causal.set_attn_implementation("flex_attention")
+        return "flex"
+
+    model = tiny("llama", {})
+    monkeypatch.setattr(layouts, "_kernel", switched)
+    monkeypatch.setattr(layouts, "TOLERANCE", dict.fromkeys(layouts.TOLERANCE, -1.0))
+    assert choose_layout(model, longest=40).kind == "padded"
+    assert model.config._attn_implementation == "sdpa"
 
 
 def test_choosing_leaves_training_mode_as_it_was():

@@ -11,12 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from components import require_component
+from browsing import running_chromium
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-        "--disable-background-networking", "--disable-component-update",
-        "--disable-dev-shm-usage"]  # fmt: skip
 # In the server process: every connection that is begun, and every name that is looked up.
 WATCH = """\
 import os, sys
@@ -96,11 +92,5 @@ def address():
 @pytest.fixture(scope="module")
 def chromium():
     """A running Chromium for the tests of one file."""
-    if not CHROMIUM.exists():
-        require_component("chromium", f"{CHROMIUM} is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
+    with running_chromium() as browser:
         yield browser
-        browser.close()

@@ -152,6 +152,11 @@ def test_the_lists_of_who_may_do_what_are_these():
     assert programs == {("lead", "read"), ("lead", "write"), ("lead", "admin")}
     assert "GET /api/v1/votes" in by_need["lead", "read"]
     assert by_need["lead", "write"] == {"POST /api/v1/comparisons"}
+    assert by_need["lead", "admin"] == {
+        "GET /api/v1/tokens", "POST /api/v1/tokens", "DELETE /api/v1/tokens/{token_id}",
+        "GET /api/v1/hooks", "POST /api/v1/hooks", "DELETE /api/v1/hooks/{hook_id}",
+        "GET /api/v1/deliveries",
+    }  # fmt: skip
     assert all("/api/v1/" in path for path in by_need["rater", None])
 
 

@@ -242,3 +242,46 @@ def test_a_session_outlives_kill_9_and_labelling_leaves_the_machine_alone(page, 
     nothing_ran(page, again.url)
     assert again.reached != []
     assert elsewhere(again.reached) == []
+
+
+def test_a_vote_that_met_the_end_of_the_session_is_sent_after_the_log_in_by_its_own_rater(
+    page, serve, tmp_path
+):
+    folder = workspace(tmp_path, pairs(3), [("kim", "rater"), ("rae", "rater")])
+    served = serve(folder)
+    log_in(page, served, "kim")
+    task = page.get_attribute(".pk", "data-task")
+    (cookie,) = page.context.cookies()
+    with VoteStore.open(folder / "votes.db") as store:
+        Accounts(store.database).end_session(cookie["value"].split(".")[0])
+    page.keyboard.press("1")
+    page.wait_for_url(f"{served.url}login")
+    # Somebody else at the same browser neither sends it nor loses it.
+    log_in(page, served, "rae")
+    assert page.get_attribute(".pk", "data-done") == "0"
+    page.click('[data-act="log-out"]')
+    page.wait_for_url(f"{served.url}login")
+    assert page.context.cookies() == []
+    log_in(page, served, "kim")
+    assert page.get_attribute(".pk", "data-done") == "1"
+    page.reload()
+    page.wait_for_selector('.pk[data-state="ready"]', timeout=20_000)
+    with VoteStore.open(folder / "votes.db") as store:
+        (vote,) = store.votes()
+        kim = Accounts(store.database).by_name("kim")
+        assert (vote.task_id, vote.rater, vote.strength) == (task, kim.id, 3)
+        assert store.verify() == []
+    assert page.evaluate("localStorage.getItem('prefkit-unsent')") == "[]"
+
+
+def test_a_session_that_ended_before_the_page_is_opened_again_leads_to_the_log_in(
+    page, serve, tmp_path
+):
+    folder = workspace(tmp_path, pairs(2), [("kim", "rater")])
+    served = serve(folder)
+    log_in(page, served, "kim")
+    page.context.clear_cookies()
+    page.keyboard.press("u")
+    page.wait_for_url(f"{served.url}login")
+    page.goto(served.url)
+    assert page.url == f"{served.url}login"

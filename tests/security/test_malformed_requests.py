@@ -8,6 +8,7 @@ import socket
 
 import pytest
 from app_cases import serving, team_of
+from ports import free_port
 from store_cases import pairs
 
 from prefkit.annotation.routes import POLICY
@@ -17,15 +18,13 @@ from prefkit_apps.annotate import build_page
 N = 1000
 JUNK = ["\0", "\ud800", "\U0001f600", "%", "%00", "%zz", "..", "/", "\\", "'", '"', "<", "\u202e",
         "{", "}", "[", "null", "-1", "1e999", "NaN", "9" * 40, "a" * 3000, " "]  # fmt: skip
-FIELDS = ["id", "task_id", "key", "rows", "url", "kinds", "origin", "active_ms"]
+FIELDS = ["id", "task_id", "key", "rows", "url", "kinds", "origin", "active_ms", "scopes", "days"]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def place(request, tmp_path):
     """The port of a running app, and how a lead gets in: cookie and bearer."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     kept = tmp_path / "votes.db"
     if request.param == "postgresql":
         kept = request.getfixturevalue("address")

@@ -53,8 +53,8 @@ def test_a_disabled_or_erased_person_has_no_session_and_no_token(store, accounts
     ):
         person = accounts.add(name, "lead", NOW, password="hash")
         session = accounts.open_session(person.id, NOW, LATER)
-        token = tokens.make(person.id, "ci", ["read"], NOW)
-        assert tokens.find(token, NOW)[0].id == person.id
+        _, token = tokens.make(person.id, "ci", ["read"], NOW)
+        assert tokens.find(token, NOW).account.id == person.id
         end(person)
         assert accounts.of_session(session, NOW) is None
         assert tokens.find(token, NOW) is None
@@ -74,13 +74,13 @@ def test_another_role_holds_at_once(accounts):
 def test_a_token_holds_within_its_scopes_and_time_and_is_not_stored(store, accounts):
     kim = accounts.add("kim", "lead", NOW, password="hash")
     tokens = Tokens(store.database)
-    token = tokens.make(kim.id, "ci", ["write", "read", "read"], NOW, LATER)
-    account, scopes = tokens.find(token, NOW)
-    assert (account.name, scopes) == ("kim", {"read", "write"})
+    facts, token = tokens.make(kim.id, "ci", ["write", "read", "read"], NOW, LATER)
+    held = tokens.find(token, NOW)
+    assert (held.account.name, held.scopes, held.until) == ("kim", {"read", "write"}, LATER)
     assert tokens.find(token, LATER) is None
     assert tokens.find(token[:-1] + ("0" if token[-1] != "0" else "1"), NOW) is None
     assert tokens.find(f"{token}\n", NOW) is None
-    (facts,) = tokens.all()
+    assert tokens.all() == [facts]
     secret = token.rpartition("_")[2]
     with store.database.reading() as connection:
         assert secret not in str(connection.exec_driver_sql("SELECT * FROM tokens").all())

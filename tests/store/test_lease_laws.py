@@ -282,14 +282,14 @@ def test_the_laws_of_leases_hold_on_sqlite():
     run_state_machine_as_test(LeaseMachine, settings=QUICK)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_laws_of_leases_hold_on_sqlite_for_longer():
     many = settings(QUICK, max_examples=80, stateful_step_count=40)
     run_state_machine_as_test(LeaseMachine, settings=many)
 
 
-@pytest.mark.postgres
-def test_the_laws_of_leases_hold_on_postgresql(server):
+def on_postgresql(server):
+    """The machine with a fresh database on ``server`` for each run."""
     import psycopg
 
     def new_place():
@@ -299,5 +299,16 @@ def test_the_laws_of_leases_hold_on_postgresql(server):
         plain = server.replace("/postgres", f"/{name}")
         return plain.replace("postgresql://", "postgresql+psycopg://")
 
-    machine = type("OnPostgres", (LeaseMachine,), {"new_place": staticmethod(new_place)})
-    run_state_machine_as_test(machine, settings=settings(QUICK, max_examples=6))
+    return type("OnPostgres", (LeaseMachine,), {"new_place": staticmethod(new_place)})
+
+
+@pytest.mark.postgres
+def test_the_laws_of_leases_hold_on_postgresql(server):
+    run_state_machine_as_test(on_postgresql(server), settings=settings(QUICK, max_examples=6))
+
+
+@pytest.mark.postgres
+@pytest.mark.long
+def test_the_laws_of_leases_hold_on_postgresql_for_longer(server):
+    many = settings(QUICK, max_examples=25, stateful_step_count=40)
+    run_state_machine_as_test(on_postgresql(server), settings=many)

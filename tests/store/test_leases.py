@@ -42,11 +42,10 @@ def test_a_rater_holds_the_same_pair_until_they_vote_and_never_has_it_again(stor
 
 def test_all_raters_share_one_shuffle(store, desk):
     store.add(pairs(12), k=3)
-    orders = {}
-    for rater in ("kim", "lee"):
-        orders[rater] = []
+    orders = {"kim": [], "lee": []}
+    for rater, order in orders.items():
         while held := desk.next(rater).held:
-            orders[rater].append(held[0].task.id)
+            order.append(held[0].task.id)
             desk.vote(rater, held[0])
     assert orders["kim"] == orders["lee"]
 

@@ -1,4 +1,4 @@
-"""prefkit store replay, erase and verify: one screen, one JSON line, an exit code."""
+"""prefkit store replay and verify, users erase: one screen, one JSON line, an exit code."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from prefkit.store import VoteStore
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Run ``prefkit store WORDS --json``; its exit code and value."""
+    """Run ``prefkit store WORDS --json``, or another verb; its exit code and value."""
 
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["prefkit", "store", *map(str, words), "--json"])
+    def call(*words, verb="store"):
+        monkeypatch.setattr(sys, "argv", ["prefkit", verb, *map(str, words), "--json"])
         with pytest.raises(SystemExit) as ended:
             main()
         return ended.value.code or 0, json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -50,7 +50,7 @@ def test_a_replay_says_what_differs_and_mends_it_when_asked(run, workspace):
 
 
 def test_erasing_a_person_by_name_leaves_a_sound_store(run, workspace):
-    code, erased = run("erase", workspace, "kim", "--texts")
+    code, erased = run("erase", workspace, "kim", "--texts", verb="users")
     assert (code, erased["n_texts"], erased["wiped"]) == (0, 3, True)
     for file in workspace.glob("votes.db*"):
         assert b"my own words" not in file.read_bytes()

@@ -48,6 +48,25 @@ def test_a_soft_pair_is_refused_by_losses_without_a_soft_form_alone_as_in_a_mixt
     assert train(model, rows, settings(loss=loss, labels="hard"), out=tmp_path).n_rows == 4
 
 
+def test_a_soft_pair_that_is_dropped_is_in_no_losses_way(model, pairs, tmp_path):
+    rows = [replace(pairs[0], p=0.75, weight=0.0), *(replace(p, p=1.0) for p in pairs[1:5])]
+    result = train(model, rows, settings(loss="sft"), out=tmp_path)
+    assert (result.n_rows, result.dropped) == (4, {"zero_weight": 1})
+
+
+def test_the_accuracy_counts_every_judged_pair_once(model, pairs, tmp_path):
+    """Steps of four and one pair: what rows.jsonl says of all five, not the mean of two means.
+    The first four are ties, before any step was taken."""
+    plan = settings(max_steps=None, epochs=1, batch_size=4, learning_rate=5e-3, warmup=0.0)
+    result = train(model, pairs[:5], plan, out=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    judged = [
+        0.5 if margin == 0 else float(margin > 0) for line in lines for margin in line["margin"]
+    ]
+    assert sorted(judged)[:4] != sorted(judged)[1:], "the fifth is no tie"
+    assert result.reward_accuracy == pytest.approx(sum(judged) / len(judged))
+
+
 def test_kto_counts_pairs_and_says_how_many_answers_they_are(model, pairs, tmp_path):
     same = replace(pairs[0], rejected=pairs[0].chosen)
     result = train(model, [same, *pairs[1:9]], settings(loss="kto"), out=tmp_path)

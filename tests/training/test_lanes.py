@@ -22,29 +22,42 @@ def two_threads():
     torch.set_num_threads(threads)
 
 
-def test_results_come_in_the_order_of_the_items():
+def test_each_item_comes_with_its_result():
     def work(item):
         time.sleep(0.02 if item % 2 == 0 else 0)
-        return item
+        return item * 10
 
-    assert list(Lanes(2).map(work, range(20))) == list(range(20))
+    assert dict(Lanes(2).map(work, range(20))) == {n: n * 10 for n in range(20)}
 
 
 def test_two_items_are_at_work_together():
     both = threading.Barrier(2)
-    assert list(Lanes(2).map(lambda _: both.wait(timeout=30) >= 0, range(4))) == [True] * 4
+    assert len(list(Lanes(2).map(lambda _: both.wait(timeout=30), range(4)))) == 4
 
 
 def test_one_lane_calls_each_item_when_its_turn_comes():
     seen = []
     results = Lanes(1).map(seen.append, range(3))
     assert seen == []
-    next(results)
+    assert next(results) == (0, None)
     assert seen == [0]
 
 
+def test_a_split_is_even_and_keeps_the_two_largest_apart():
+    first, second = Lanes(2).split([80, 527, 372, 82, 291, 232, 164, 163])
+    assert first == [1, 5, 7]  # 527, 232, 163: its largest first
+    assert second == [0, 3, 6, 4, 2]  # 80, 82, 164, 291, 372: its smallest first
+    assert Lanes(1).split([3, 1, 2]) == [[0, 1, 2]]
+    assert Lanes(2).split([7]) == [[0]]
+
+
+def test_a_single_item_has_all_threads(two_threads):
+    assert list(Lanes(2).map(lambda _: torch.get_num_threads(), [0])) == [(0, 2)]
+
+
 def test_a_lane_has_its_share_of_the_threads_and_the_caller_keeps_its_own(two_threads):
-    assert list(Lanes(2).map(lambda _: torch.get_num_threads(), range(3))) == [1, 1, 1]
+    found = Lanes(2).map(lambda _: torch.get_num_threads(), range(3))
+    assert dict(found) == {0: 1, 1: 1, 2: 1}
     assert torch.get_num_threads() == 2
     later = []
     thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
@@ -53,27 +66,32 @@ def test_a_lane_has_its_share_of_the_threads_and_the_caller_keeps_its_own(two_th
     assert later == [2]
 
 
-def test_a_fault_in_a_lane_reaches_the_caller(two_threads):
-    def work(item):
-        if item == 1:
-            raise ValueError("pack 1")
-        return item
+@pytest.mark.parametrize("faulty", [1, 98])
+def test_a_fault_in_a_lane_soon_reaches_the_caller(two_threads, faulty):
+    done = []
 
-    results = Lanes(2).map(work, range(50))
-    assert next(results) == 0
-    with pytest.raises(ValueError, match="pack 1"):
-        list(results)
+    def work(item):
+        if item == faulty:
+            raise ValueError(f"pack {item}")
+        time.sleep(0.02)
+        done.append(item)
+
+    with pytest.raises(ValueError, match=f"pack {faulty}"):
+        list(Lanes(2).map(work, range(100)))
+    assert len(done) < 10
     assert torch.get_num_threads() == 2
 
 
-def number_of_lanes(tiny_model_dir, *, world=1, constraints=(), rope=None, **changes):
+def number_of_lanes(
+    tiny_model_dir, *, world=1, constraints=(), rope=None, longest=1024, adapter=None, **changes
+):
     settings = TrainSettings(device="cpu", dtype="float32", **changes)
     policy = load_policy(resolve_model(str(tiny_model_dir)), dtype="float32", device="cpu")
-    model = prepare_model(policy, settings, None, 0)
+    model = prepare_model(policy, settings, adapter, 0)
     if rope:
         model.config.rope_parameters = {"rope_type": rope}
     objective = SimpleNamespace(constraints=constraints)
-    plan = SimpleNamespace(settings=settings, objective=objective)
+    plan = SimpleNamespace(settings=settings, objective=objective, longest=longest)
     return lanes_for(plan, model, SimpleNamespace(world=world)).n
 
 
@@ -87,7 +105,9 @@ def test_an_adapter_on_a_cpu_trains_in_two_lanes(tiny_model_dir, two_threads):
         {"world": 2},
         {"constraints": (print,)},
         {"rope": "dynamic"},
+        {"longest": 1025},
         {"method": "full"},
+        {"method": "prompt", "activation_checkpointing": True},
         {"reference": "ema"},
         {"lora": {"dropout": 0.1}},
         {"method": "loha", "method_options": {"module_dropout": 0.1}},
@@ -98,6 +118,17 @@ def test_packs_that_are_not_independent_or_too_large_take_turns(
     tiny_model_dir, two_threads, changes
 ):
     assert number_of_lanes(tiny_model_dir, **changes) == 1
+
+
+def test_dropout_of_an_adapter_that_training_goes_on_with_is_seen(
+    tiny_model_dir, two_threads, tmp_path
+):
+    settings = TrainSettings(
+        device="cpu", dtype="float32", method="loha", method_options={"module_dropout": 0.1}
+    )
+    policy = load_policy(resolve_model(str(tiny_model_dir)), dtype="float32", device="cpu")
+    prepare_model(policy, settings, None, 0).save_pretrained(tmp_path)
+    assert number_of_lanes(tiny_model_dir, method="loha", adapter=tmp_path) == 1
 
 
 def test_one_core_has_one_lane(tiny_model_dir, two_threads):

@@ -13,8 +13,10 @@ import pytest
 from run_facts import course, monitored, pair_facts, scalars, step_facts
 
 from prefkit.core.errors import EnvironmentFault
+from prefkit.training.alarms import AlarmSettings
 from prefkit.training.facts import EvaluationFacts, SampledAnswers
 from prefkit.training.monitor import EVALUATIONS, FILES, METRICS, ROWS, SAMPLES, Monitor
+from prefkit.training.settings import TrainSettings
 
 TOTAL = 24
 
@@ -87,6 +89,13 @@ def test_an_alarm_reaches_stderr_where_nobody_set_up_logging(tmp_path):
     )
     assert "alarm at step 1: the first loss is" in done.stderr
     assert done.stdout == ""
+
+
+def test_thresholds_of_alarms_are_settings(tmp_path):
+    wide = AlarmSettings(chosen_falls=1000.0)
+    with run(tmp_path, 1, TOTAL, alarms=wide) as monitor:
+        assert monitor.alarms == []
+    assert TrainSettings(alarms={"chosen_falls": 1000.0}).alarms == wide
 
 
 def test_a_step_is_a_line_and_its_alarms_are_in_it(tmp_path):

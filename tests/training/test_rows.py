@@ -47,6 +47,8 @@ def whole(tokenizer, tree, index=0):
         ({"margin": math.nan}, "margin is nan"),
         ({"chosen": ()}, "chosen does not end in an assistant message"),
         ({"rejected": (Message.of("user", "x"),)}, "rejected does not end in an assistant"),
+        ({"chosen": (Message.of("assistant", "b \ud83d"),)}, "chosen is no valid Unicode"),
+        ({"prompt": Prompt("x", (Message.of("user", "\ude00"),))}, "prompt is no valid Unicode"),
         ({"votes": "["}, "votes is not JSON"),
         ({"votes": '[{"choice": "left"}]'}, "a vote's choice is 'left'"),
         ({"prompt": Prompt("x", (Message.of("user", "q"),), tools="{")}, "tools is not JSON"),

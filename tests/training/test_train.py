@@ -205,16 +205,22 @@ def test_training_goes_on_from_an_adapter_against_either_reference(model, pairs,
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(model, pairs, tmp_path):
-    """SIGKILL after step 5 of 18, checkpoints every 2 steps, with dropout drawing from the RNG."""
+@pytest.mark.parametrize(
+    ("threads", "dropout"), [(1, 0.1), (2, 0.0)], ids=["one_lane_with_dropout", "two_lanes"]
+)
+def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(
+    model, pairs, tmp_path, threads, dropout
+):
+    """SIGKILL after step 5 of 18, checkpoints every 2 steps, packs of 64 tokens."""
     data = tmp_path / "pairs.parquet"
     write_table(data, to_table(pairs, Example))
     script = (
         "import sys, torch, pyarrow.parquet as pq\n"
         "from prefkit.training import train, TrainSettings, LoraSettings\n"
-        "torch.set_num_threads(1)\n"
+        f"torch.set_num_threads({threads})\n"
         "s = TrainSettings(dtype='float32', device='cpu', learning_rate=5e-3, epochs=6,\n"
-        "    checkpoint_every=2, lora=LoraSettings(dropout=0.1), trackers=[],\n"
+        f"    checkpoint_every=2, lora=LoraSettings(dropout={dropout}), trackers=[],\n"
+        "    tokens_at_once=64,\n"
         "    reference_store=sys.argv[4])\n"
         "r = train(sys.argv[1], pq.read_table(sys.argv[2]), s, out=sys.argv[3],\n"
         "    progress=lambda *a: print(*a, flush=True))\n"

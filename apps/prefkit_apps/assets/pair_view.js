@@ -3,8 +3,10 @@
 "use strict";
 
 const API = "/api/v1/";
+const UNSENT = "prefkit-unsent"; // in localStorage: votes that were not answered yet
 const DWELL_MS = 250; // a second press of the last pair's key must not vote on this one
 const RETRY_MS = 2000;
+const MOST_UNSENT = 200;
 const WORDS = {
   1: "left much better", 2: "left better", 3: "left slightly better", 4: "tie",
   5: "right slightly better", 6: "right better", 7: "right much better",
@@ -36,7 +38,8 @@ function say(text, isError) {
   status.classList.toggle("pk-error", Boolean(isError));
 }
 
-// Sends until the server has answered. The UUID in the body makes a repeat harmless.
+// Sends until the server has answered. The UUID in the body makes a repeat harmless. Where the
+// session has ended, the page goes to the log-in and nothing comes back.
 async function call(path, body) {
   const options = body
     ? { method: "POST", body: JSON.stringify(body),
@@ -51,12 +54,51 @@ async function call(path, body) {
       await pause(RETRY_MS);
       continue;
     }
+    if (reply.status === 401) {
+      location.assign("/login");
+      return new Promise(() => {});
+    }
     const type = reply.headers.get("content-type") || "";
     const value = type.includes("json") ? await reply.json() : { error: await reply.text() };
     if (reply.ok) return value;
-    if (reply.status < 500) throw new Error(value.error || reply.statusText);
+    if (reply.status < 500) {
+      throw Object.assign(new Error(value.error || reply.statusText), { status: reply.status });
+    }
     say("Not saved yet: " + (value.error || reply.statusText) + ". Trying again…", true);
     await pause(RETRY_MS);
+  }
+}
+
+function unsent() {
+  return JSON.parse(localStorage.getItem(UNSENT) || "[]");
+}
+
+function keepUnsent(votes) {
+  localStorage.setItem(UNSENT, JSON.stringify(votes.slice(-MOST_UNSENT)));
+}
+
+// A vote stays in the browser until it is answered: a reload or a log-in in between loses none.
+async function sendVote(vote) {
+  const others = () => unsent().filter((one) => one.id !== vote.id);
+  keepUnsent([...others(), vote]);
+  try {
+    const state = await call("votes", vote);
+    keepUnsent(others());
+    return state;
+  } catch (error) {
+    // A token that was never given to this person is another's: theirs to send.
+    if (error.status !== 404) keepUnsent(others());
+    throw error;
+  }
+}
+
+async function sendUnsent() {
+  for (const vote of unsent()) {
+    try {
+      await sendVote(vote);
+    } catch (error) {
+      if (error.status === undefined) throw error;
+    }
   }
 }
 
@@ -127,11 +169,11 @@ function viewedMs() {
   return Math.min(Math.round(visibleMs + now), 86400000);
 }
 
-async function exchange(path, body, said) {
+async function exchange(send, said) {
   sending = true;
   setState("sending");
   try {
-    const state = await call(path, body);
+    const state = await send();
     sending = false;
     show(state);
     say(said(state));
@@ -145,13 +187,24 @@ async function exchange(path, body, said) {
 function choose(key) {
   if (!pair || sending || root.dataset.state !== "ready" || performance.now() < readySince) return;
   const body = { id: crypto.randomUUID(), token: pair.token, key: key, active_ms: viewedMs() };
-  exchange("votes", body, () => "Saved: " + WORDS[key]);
+  exchange(() => sendVote(body), () => "Saved: " + WORDS[key]);
 }
 
 function undo() {
   if (sending || root.dataset.state === "loading") return;
   const said = (state) => (state.undone ? "Undone: judge this pair again" : "Nothing to undo");
-  exchange("undo", { id: crypto.randomUUID() }, said);
+  const body = { id: crypto.randomUUID() };
+  exchange(() => call("undo", body), said);
+}
+
+async function logOut() {
+  if (sending) return;
+  try {
+    await fetch("/logout", { method: "POST" });
+    location.assign("/login");
+  } catch {
+    say("Not logged out: the app does not answer.", true);
+  }
 }
 
 function toggleGuidelines() {
@@ -162,6 +215,7 @@ function toggleGuidelines() {
 function act(name) {
   if (name === "undo") undo();
   else if (name === "guidelines") toggleGuidelines();
+  else if (name === "log-out") logOut();
 }
 
 function isTyping(target) {
@@ -213,13 +267,17 @@ async function load() {
 
 async function start() {
   slot("command").textContent = props.next_command;
+  find('[data-act="log-out"]').hidden = !props.accounts;
   new ResizeObserver(() => {
     root.style.setProperty("--pk-bar", find(".pk-bar").offsetHeight + "px");
   }).observe(find(".pk-bar"));
   document.addEventListener("keydown", onKey, { capture: true, ...listening });
   document.addEventListener("visibilitychange", onVisibility, listening);
   root.addEventListener("click", onClick, listening);
+  // Back from the log-in by the browser's button: this page was left while it was sending.
+  window.addEventListener("pageshow", (event) => event.persisted && location.reload(), listening);
   try {
+    await sendUnsent();
     await load();
     slot("guidelines").innerHTML = (await call("guidelines")).html;
   } catch (error) {

@@ -27,14 +27,15 @@ from prefkit.annotation.settings import AnnotateSettings
 from prefkit.core.records import Comparison, Vote
 from prefkit.store import VoteStore
 from prefkit.store.leasing import repeat_id
-from prefkit.store.pages import comparisons_after, votes_after
 from prefkit.store.queries import (
     Day,
     Progress,
     RaterFacts,
+    comparisons_from,
     progress,
     progress_by_day,
     raters_table,
+    votes_from,
 )
 
 SECONDS = 10.0  # for which a result is good, whatever was voted since
@@ -179,11 +180,10 @@ class _Read:
             )
 
     def _votes_after(self, seq: int) -> list[tuple[int, Vote]]:
-        rows = votes_after(self._store.database, seq, _ROWS)
-        return [(at, replace(vote, rationale=None, edit=None)) for at, vote, _ in rows]
+        return votes_from(self._store.database, seq, _ROWS)
 
     def _comparisons_after(self, seq: int) -> list[tuple[int, tuple[Comparison, Marks]]]:
-        rows = comparisons_after(self._store.database, seq, _ROWS)
+        rows = comparisons_from(self._store.database, seq, _ROWS)
         return [(at, (_without_texts(found), marks_of(found))) for at, found in rows]
 
 

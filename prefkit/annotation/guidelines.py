@@ -51,9 +51,11 @@ class Guidelines:
     def look(self) -> InForce:
         """The guidelines in force; reads, so not for an event loop."""
         if time.monotonic() - self._asked >= SECONDS:
-            with self._lock, self._store.database.reading() as connection:
-                self._asked = time.monotonic()
-                self._now = self._found(connection)
+            with self._lock:
+                if time.monotonic() - self._asked >= SECONDS:
+                    with self._store.database.reading() as connection:
+                        self._now = self._found(connection)
+                    self._asked = time.monotonic()
         return self._now
 
     def text_of(self, version: str) -> str | None:

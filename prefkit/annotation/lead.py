@@ -7,6 +7,7 @@ and reviewers' decisions are no part of them.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,6 +45,7 @@ _FULL = 20_000  # votes up to which slices get as many resamples as the whole
 _FEWER = 200
 _ROWS = 1000
 _OVERLAP = 2000
+_DIGEST = re.compile(r"[0-9a-f]{32,64}")
 T = TypeVar("T")
 
 
@@ -241,7 +243,7 @@ def _properties(comparisons: Sequence[Comparison]) -> Iterable[tuple[str, list[s
     yield "origin", [comparison.origin for comparison in comparisons]
     yield (
         "models",
-        [" | ".join(sorted((c.a.model, c.b.model))) for c in comparisons],
+        [" | ".join(sorted((_short(c.a.model), _short(c.b.model)))) for c in comparisons],
     )
     for name in sorted({name for c in comparisons for name in c.prompt.tags}):
         yield f"tag {name}", [c.prompt.tags.get(name) for c in comparisons]

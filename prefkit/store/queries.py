@@ -199,7 +199,7 @@ def _facts(rater: str, user: Any, did: Any, n_flags: int) -> RaterFacts:
 
 
 def comparisons_from(database: Database, seq: int, most: int) -> list[tuple[int, Comparison]]:
-    """Up to ``most`` comparisons after row ``seq`` with their row numbers, gold items among them."""
+    """Up to ``most`` comparisons after row ``seq``, gold items among them, with row numbers."""
     query = sa.select(comparisons).where(comparisons.c.seq > seq).order_by(comparisons.c.seq)
     with bounded(database) as connection:
         rows = connection.execute(query.limit(most)).mappings()
@@ -207,8 +207,7 @@ def comparisons_from(database: Database, seq: int, most: int) -> list[tuple[int,
 
 
 def votes_from(database: Database, seq: int, most: int) -> list[tuple[int, Vote]]:
-    """Up to ``most`` votes after row ``seq`` with their row numbers: those on hidden tasks too, and
-    all without their words.
+    """Up to ``most`` votes after row ``seq``, on hidden tasks too, with row numbers, without words.
 
     On PostgreSQL a vote may be committed later than one with a greater number.
     """

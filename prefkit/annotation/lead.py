@@ -249,6 +249,11 @@ def _properties(comparisons: Sequence[Comparison]) -> Iterable[tuple[str, list[s
         yield f"tag {name}", [c.prompt.tags.get(name) for c in comparisons]
 
 
+def _short(model: str) -> str:
+    """A digest of weights by its first digits, a name as it is."""
+    return model[:8] if _DIGEST.fullmatch(model) else model
+
+
 def _slice(by: str, of_item: Sequence[str | None], table: VoteTable, several: Any, n: int) -> Slice:
     sizes = Counter(
         value for value, shared in zip(of_item, several, strict=True) if value and shared

@@ -20,6 +20,7 @@ import numpy as np
 
 from prefkit.aggregation.agreement import Agreement, agreement
 from prefkit.aggregation.bias import Bias, Marks, bias_table, marks_of
+from prefkit.aggregation.speed import Speed, agreement_by_speed
 from prefkit.aggregation.table import VoteTable, vote_table
 from prefkit.aggregation.votes import counted_votes
 from prefkit.annotation.forecast import Forecast, forecast
@@ -107,6 +108,12 @@ class Lead:
     def biases(self) -> list[Bias]:
         """What pulls people's votes."""
         return self._keep("biases", _biases)
+
+    def speed(self) -> list[Speed]:
+        """Whether people's quick votes agree less with the others."""
+        return self._keep(
+            "speed", lambda seen: agreement_by_speed(_on_labels(seen), seen.comparisons)
+        )
 
     def raters(self) -> list[RaterLine]:
         """Every person with an account or a vote, those with most votes first."""

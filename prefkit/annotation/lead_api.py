@@ -98,8 +98,9 @@ def _add_numbers(router: APIRouter, lead: Lead) -> None:
 
     @router.get("/lead/bias")
     def bias() -> dict[str, Any]:
-        found = lead.biases()
-        return {"rows": plain(found), "plot": lead_plots.bias(found)}
+        found, speed = lead.biases(), lead.speed()
+        plots = {"plot": lead_plots.bias(found), "speed_plot": lead_plots.speed(speed)}
+        return {"rows": plain(found), "speed": plain(speed), **plots}
 
     @router.get("/lead/raters")
     def raters() -> dict[str, Any]:

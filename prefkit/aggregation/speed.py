@@ -18,7 +18,7 @@ FEWEST = 10  # votes of a fifth
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """The votes that took from ``low_ms`` to ``high_ms``: the share that is the others' majority."""
+    """Votes that took ``low_ms`` to ``high_ms``, and the share that is the others' majority."""
 
     low_ms: int
     high_ms: int

@@ -89,12 +89,12 @@ def _add_numbers(router: APIRouter, lead: Lead) -> None:
     @router.get("/lead/overview")
     def overview() -> dict[str, Any]:
         found = lead.overview()
-        return {**plain(found), "plot": lead_plots.progress(found)}
+        return _sendable({**plain(found), "plot": lead_plots.progress(found)})
 
     @router.get("/lead/agreement")
     def agreement() -> dict[str, Any]:
         found = lead.agreement()
-        return {**plain(found), "plots": lead_plots.agreement(found)}
+        return _sendable({**plain(found), "plots": lead_plots.agreement(found)})
 
     @router.get("/lead/bias")
     def bias() -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _add_numbers(router: APIRouter, lead: Lead) -> None:
     @router.get("/lead/raters")
     def raters() -> dict[str, Any]:
         found = lead.raters()
-        return {"rows": plain(found), "plot": lead_plots.raters(found)}
+        return _sendable({"rows": plain(found), "plot": lead_plots.raters(found)})
 
 
 def _add_looking(router: APIRouter, store: VoteStore, method: str) -> None:

@@ -40,7 +40,7 @@ Marks = tuple[float, ...]
 PER_EFFECT = 10  # comparisons for each effect that is fitted
 _STEPS = 50
 _FLAT = 1e-9
-_SURE = 15.0  # a log-odds that no votes give, but a side that always wins
+_SURE = 15.0  # log-odds that no votes give, but a side that always wins
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +157,7 @@ def _odds(table: VoteTable, pulls: dict[str, Floats]) -> dict[str, Estimate]:
     return {
         name: Estimate(*(float(np.exp(b + step * e)) for step in (0.0, -Z95, Z95)))
         for name, b, e in zip(columns, beta, error, strict=True)
+        if e < _SURE
     }
 
 

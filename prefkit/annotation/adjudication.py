@@ -15,9 +15,10 @@ from prefkit.core.records import Vote
 from prefkit.core.rng import derive_rng
 from prefkit.store import VoteStore
 from prefkit.store.adjudicating import Case, NotForYou, case_of, open_case
+from prefkit.store.disputes import Dispute, inbox
 from prefkit.store.leases import Ballot
 from prefkit.store.leasing import LeasePlan, Slot
-from prefkit.store.queries import Dispute, Happened, inbox, task_history
+from prefkit.store.queries import Happened, task_history
 from prefkit.store.shown import NotServed, Seen
 
 # name → (its class, what it says on the page)

@@ -17,6 +17,7 @@ from prefkit.core.ids import content_id
 from prefkit.core.records import Comparison, Vote
 from prefkit.store import VoteStore, guidance
 from prefkit.store.guidance import InForce
+from prefkit.store.tables import storable
 
 SECONDS = 5.0  # after which another process's example is seen here
 LONGEST_QUOTE = 800  # characters of each text in an example
@@ -51,9 +52,11 @@ class Guidelines:
     def look(self) -> InForce:
         """The guidelines in force; reads, so not for an event loop."""
         if time.monotonic() - self._asked >= SECONDS:
-            with self._lock, self._store.database.reading() as connection:
-                self._asked = time.monotonic()
-                self._now = self._found(connection)
+            with self._lock:
+                if time.monotonic() - self._asked >= SECONDS:
+                    with self._store.database.reading() as connection:
+                        self._now = self._found(connection)
+                    self._asked = time.monotonic()
         return self._now
 
     def text_of(self, version: str) -> str | None:
@@ -76,7 +79,8 @@ class Guidelines:
 
         def work(connection: Any) -> InForce:
             before = self._found(connection)
-            text = f"{before.text.rstrip()}\n\n{example(before.text, comparison, decided, note)}"
+            added = example(before.text, comparison, decided, note)
+            text = storable(f"{before.text.rstrip()}\n\n{added}")
             after = InForce(content_id(text)[:12], before.base, text)
             more = {"base": before.base, "example": comparison.id, "by": by}
             guidance.set_guidelines(connection, after.version, text, datetime.now(UTC), more)

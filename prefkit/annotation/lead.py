@@ -7,6 +7,7 @@ and reviewers' decisions are no part of them.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ import numpy as np
 
 from prefkit.aggregation.agreement import Agreement, agreement
 from prefkit.aggregation.bias import Bias, Marks, bias_table, marks_of
+from prefkit.aggregation.speed import Speed, agreement_by_speed
 from prefkit.aggregation.table import VoteTable, vote_table
 from prefkit.aggregation.votes import counted_votes
 from prefkit.annotation.forecast import Forecast, forecast
@@ -27,14 +29,15 @@ from prefkit.annotation.settings import AnnotateSettings
 from prefkit.core.records import Comparison, Vote
 from prefkit.store import VoteStore
 from prefkit.store.leasing import repeat_id
-from prefkit.store.pages import comparisons_after, votes_after
 from prefkit.store.queries import (
     Day,
     Progress,
     RaterFacts,
+    comparisons_from,
     progress,
     progress_by_day,
     raters_table,
+    votes_from,
 )
 
 SECONDS = 10.0  # for which a result is good, whatever was voted since
@@ -43,6 +46,7 @@ _FULL = 20_000  # votes up to which slices get as many resamples as the whole
 _FEWER = 200
 _ROWS = 1000
 _OVERLAP = 2000
+_DIGEST = re.compile(r"[0-9a-f]{32,64}")
 T = TypeVar("T")
 
 
@@ -104,6 +108,12 @@ class Lead:
     def biases(self) -> list[Bias]:
         """What pulls people's votes."""
         return self._keep("biases", _biases)
+
+    def speed(self) -> list[Speed]:
+        """Whether people's quick votes agree less with the others."""
+        return self._keep(
+            "speed", lambda seen: agreement_by_speed(_on_labels(seen), seen.comparisons)
+        )
 
     def raters(self) -> list[RaterLine]:
         """Every person with an account or a vote, those with most votes first."""
@@ -179,11 +189,10 @@ class _Read:
             )
 
     def _votes_after(self, seq: int) -> list[tuple[int, Vote]]:
-        rows = votes_after(self._store.database, seq, _ROWS)
-        return [(at, replace(vote, rationale=None, edit=None)) for at, vote, _ in rows]
+        return votes_from(self._store.database, seq, _ROWS)
 
     def _comparisons_after(self, seq: int) -> list[tuple[int, tuple[Comparison, Marks]]]:
-        rows = comparisons_after(self._store.database, seq, _ROWS)
+        rows = comparisons_from(self._store.database, seq, _ROWS)
         return [(at, (_without_texts(found), marks_of(found))) for at, found in rows]
 
 
@@ -241,10 +250,15 @@ def _properties(comparisons: Sequence[Comparison]) -> Iterable[tuple[str, list[s
     yield "origin", [comparison.origin for comparison in comparisons]
     yield (
         "models",
-        [" | ".join(sorted((c.a.model, c.b.model))) for c in comparisons],
+        [" | ".join(sorted((_short(c.a.model), _short(c.b.model)))) for c in comparisons],
     )
     for name in sorted({name for c in comparisons for name in c.prompt.tags}):
         yield f"tag {name}", [c.prompt.tags.get(name) for c in comparisons]
+
+
+def _short(model: str) -> str:
+    """A digest of weights by its first digits, a name as it is."""
+    return model[:8] if _DIGEST.fullmatch(model) else model
 
 
 def _slice(by: str, of_item: Sequence[str | None], table: VoteTable, several: Any, n: int) -> Slice:

@@ -89,22 +89,23 @@ def _add_numbers(router: APIRouter, lead: Lead) -> None:
     @router.get("/lead/overview")
     def overview() -> dict[str, Any]:
         found = lead.overview()
-        return {**plain(found), "plot": lead_plots.progress(found)}
+        return _sendable({**plain(found), "plot": lead_plots.progress(found)})
 
     @router.get("/lead/agreement")
     def agreement() -> dict[str, Any]:
         found = lead.agreement()
-        return {**plain(found), "plots": lead_plots.agreement(found)}
+        return _sendable({**plain(found), "plots": lead_plots.agreement(found)})
 
     @router.get("/lead/bias")
     def bias() -> dict[str, Any]:
-        found = lead.biases()
-        return {"rows": plain(found), "plot": lead_plots.bias(found)}
+        found, speed = lead.biases(), lead.speed()
+        plots = {"plot": lead_plots.bias(found), "speed_plot": lead_plots.speed(speed)}
+        return {"rows": plain(found), "speed": plain(speed), **plots}
 
     @router.get("/lead/raters")
     def raters() -> dict[str, Any]:
         found = lead.raters()
-        return {"rows": plain(found), "plot": lead_plots.raters(found)}
+        return _sendable({"rows": plain(found), "plot": lead_plots.raters(found)})
 
 
 def _add_looking(router: APIRouter, store: VoteStore, method: str) -> None:

@@ -24,7 +24,7 @@ from prefkit.store.pages import votes_after
 _ROWS = 1000
 _WORDS = ("rationale", "edit")
 _PLAIN = {
-    "votes": "every vote, as it was cast: JSON lines, raters by id, without their words",
+    "votes": "every vote on the work, as it was cast, without its words: JSON lines",
     "preferences": "what is believed of each comparison: JSON lines",
     "parquet": "training examples in prefkit's own layout",
 }

@@ -8,6 +8,7 @@ from itertools import accumulate
 
 from prefkit.aggregation.agreement import Agreement
 from prefkit.aggregation.bias import Bias
+from prefkit.aggregation.speed import Speed
 from prefkit.annotation.lead import Agreed, Overview, RaterLine
 from prefkit.report.plots import Bar, bar_plot, line_plot
 
@@ -64,6 +65,23 @@ def bias(found: Sequence[Bias]) -> str | None:
     return str(
         bar_plot(bars, title="What wins", y_label="share of votes", reference=0.5, percent=True)
     )
+
+
+def speed(found: Sequence[Speed]) -> str | None:
+    """Agreement with the others' majority, by fifths of the time in view."""
+    if not found:
+        return None
+    bars = [
+        Bar(
+            f"{each.low_ms / 1000:.1f} to {each.high_ms / 1000:.1f} s",
+            each.agreement.value,
+            each.agreement.low,
+            each.agreement.high,
+        )
+        for each in found
+    ]
+    label = "share of votes that are the others' majority"
+    return str(bar_plot(bars, title="Agreement by time in view", y_label=label, percent=True))
 
 
 def raters(lines: Sequence[RaterLine]) -> str | None:

@@ -19,7 +19,15 @@ from prefkit.core.records import Comparison
 from prefkit.store.database import Database, chunks
 from prefkit.store.queries import PAGE, bounded
 from prefkit.store.rows import comparison_of
-from prefkit.store.tables import comparisons, flags, tasks, texts, users, votes
+from prefkit.store.tables import (
+    comparisons,
+    flags,
+    storable,
+    tasks,
+    texts,
+    users,
+    votes,
+)
 
 SECONDS = 2.0
 LONGEST = 200  # characters
@@ -146,26 +154,26 @@ def _by_words(connection: sa.Connection, wanted: str) -> dict[int, tuple[str, st
     by_id = (
         sa.select(comparisons.c.seq, votes.c.id)
         .join(votes, votes.c.comparison_id == comparisons.c.id)
-        .where(votes.c.id == wanted)
+        .where(votes.c.id == storable(wanted))
     )
     found |= {row.seq: ("vote id", row.id) for row in connection.execute(by_id)}
     by_task = (
         sa.select(comparisons.c.seq, tasks.c.id)
         .join(tasks, tasks.c.comparison_id == comparisons.c.id)
-        .where(tasks.c.id == wanted, tasks.c.id != comparisons.c.id)
+        .where(tasks.c.id == storable(wanted), tasks.c.id != comparisons.c.id)
     )
     return {row.seq: ("task id", row.id) for row in connection.execute(by_task)} | found
 
 
 def _raters(connection: sa.Connection, wanted: str) -> tuple[tuple[str, str | None], ...]:
-    named = _like(connection, users.c.name, wanted) | (users.c.id == wanted)
+    named = _like(connection, users.c.name, wanted) | (users.c.id == storable(wanted))
     query = sa.select(users.c.id, users.c.name).where(named).order_by(users.c.id).limit(PAGE)
     return tuple((row.id, row.name) for row in connection.execute(query))
 
 
 def _like(connection: sa.Connection, column: sa.Column[str], text: str) -> sa.ColumnElement[bool]:
     """Whether ``text`` is in the column, as it stands; SQLite's LIKE takes no note of case."""
-    pattern = text
+    pattern = storable(text)
     for special in (_ESCAPE, "%", "_"):
         pattern = pattern.replace(special, _ESCAPE + special)
     if connection.dialect.name == "sqlite":

@@ -229,6 +229,20 @@ def test_an_example_is_a_new_version_that_survives_a_restart(store):
     assert store.verify() == []
 
 
+def test_an_example_of_broken_text_can_be_read(store):
+    comparison = pair("lone \ud800 and \0", "", "x" * 5000)
+    store.add([comparison])
+    put_in_force(store, settings())
+    after = Guidelines(store, settings()).add_example(
+        comparison, decided(store, comparison), "", "u"
+    )
+    assert after.text.encode()
+    assert "\0" not in after.text
+    assert store.guidelines(after.version) == after.text
+    assert "> (empty)" in after.text
+    assert max(map(len, after.text.splitlines())) < 900
+
+
 def test_another_text_in_the_settings_replaces_the_examples(store):
     (comparison,) = pairs(1)
     store.add([comparison])

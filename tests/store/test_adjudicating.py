@@ -11,8 +11,9 @@ from lease_cases import Desk, plan
 from store_cases import pairs, vote
 
 from prefkit.store.adjudicating import NotForYou, case_of, open_case
+from prefkit.store.disputes import inbox
 from prefkit.store.leases import Spent
-from prefkit.store.queries import inbox, task_history
+from prefkit.store.queries import task_history
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from lease_cases import Desk, plan, take
 from store_cases import pair, pairs, vote
 
 from prefkit.store import queries
+from prefkit.store.disputes import inbox
 from prefkit.store.queries import (
     PAGE,
     TookTooLong,
     bounded,
-    inbox,
     progress,
     progress_by_day,
     raters_table,

@@ -135,6 +135,14 @@ def test_the_excerpt_is_what_stands_around(store):
     assert len(hit.excerpt) < 200
 
 
+def test_what_no_database_takes_is_looked_for_too(store):
+    odd = pair("before \0 and \ud800 after")
+    store.add([odd, pair("plain")])
+    for text in ("before \0", "\ud800 after"):
+        assert found(store, text) == [(odd.id, ("prompt",))]
+    assert search(store.database, "\0").raters == ()
+
+
 def test_nothing_is_found_by_nothing(store):
     store.add(pairs(1))
     for text in ("", "   "):

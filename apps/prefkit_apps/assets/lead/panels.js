@@ -48,7 +48,8 @@ const PANELS = {
     into.replaceChildren(heading("Bias"), note("What the chosen answers have in common. Only the left side is drawn by lot: a longer answer may win because it is better. Odds hold the other pulls equal; for length they are for each doubling."),
       figure(found.plot) || note("No person has chosen a side yet."),
       table("Biases", ["of the votes", "share", "votes", "comparisons", "odds"],
-        found.rows.map((each) => [each.about, estimate(each.share, percent), each.n_votes, each.n_comparisons, odds(each)])));
+        found.rows.map((each) => [each.about, estimate(each.share, percent), each.n_votes, each.n_comparisons, odds(each)])),
+      ...(found.speed_plot ? [heading("Quick votes"), note("Fifths of the votes by their time in view, quickest first. Hard pairs take long and are agreed on less; a fall at the quick end is haste."), figure(found.speed_plot)] : []));
   },
 
   async raters(into) {

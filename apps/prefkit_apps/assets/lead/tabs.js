@@ -44,6 +44,8 @@ async function openPair(results, comparisonId, words) {
 
 // Tabs
 
+const KEPT = "prefkit-lead-tab"; // not in the address: Gradio writes that anew when it starts
+
 async function draw(name, ...rest) {
   shown = name;
   for (const tab of tabs) {
@@ -52,7 +54,7 @@ async function draw(name, ...rest) {
     tab.tabIndex = own ? 0 : -1;
     panel(tab.dataset.tab).hidden = !own;
   }
-  history.replaceState(null, "", "#" + name);
+  sessionStorage.setItem(KEPT, name);
   root.dataset.state = "loading";
   say("Loading…");
   try {
@@ -87,7 +89,7 @@ async function start() {
     return;
   }
   for (const tab of tabs) if (!isLead && "lead" in tab.dataset) tab.hidden = true;
-  const asked = location.hash.slice(1);
+  const asked = sessionStorage.getItem(KEPT);
   const wanted = tabs.find((tab) => tab.dataset.tab === asked && !tab.hidden);
   draw(wanted ? asked : isLead ? "progress" : "disputes");
 }

@@ -24,7 +24,7 @@ ARGS = [
 ]  # fmt: skip
 WATCH = """
 (() => {
-  const found = { paints: [], votes: [], refused: 0 };
+  const found = { paints: [], votes: [], refused: 0, waiting: 0 };
   window.bench = found;
   let pressed = null;
   const view = () => document.querySelector(".pk");
@@ -50,8 +50,10 @@ WATCH = """
   const plain = window.fetch;
   window.fetch = async (...words) => {
     const path = String(words[0]);
-    const reply = await plain(...words);
-    const isVote = path.endsWith("/votes") && words[1] && words[1].method === "POST";
+    const isVote = path.endsWith("/votes") && words[1]?.method === "POST";
+    found.waiting += isVote;
+    let reply;
+    try { reply = await plain(...words); } finally { found.waiting -= isVote; }
     if (isVote && reply.ok) found.votes.push(JSON.parse(words[1].body).id);
     if (isVote && !reply.ok) found.refused += 1;
     if (!CUT || !reply.ok || !(isVote || path.endsWith("/next"))) return reply;
@@ -62,6 +64,11 @@ WATCH = """
     });
   };
 })();
+"""
+# Every vote was answered; the page keeps those that were not sent yet in localStorage.
+SENT = """
+() => window.bench.waiting === 0
+  && !Object.keys(localStorage).some((key) => key.startsWith("prefkit.out."))
 """
 READY = '.pk[data-state="ready"]'
 
@@ -79,6 +86,7 @@ async def label(page: Any, n: int, every: float, first: float) -> int:
         await page.keyboard.press(rng.choice("1234567"))
     await page.wait_for_selector(READY, timeout=30_000)
     await asyncio.sleep(1)
+    await page.wait_for_function(SENT, timeout=60_000)
     return late
 
 

@@ -33,7 +33,7 @@ def check_space(
     space = environment.get(SPACE_VARIABLE)
     if not space or (store is not None and "://" in store):
         return
-    place = workspace if store is None else Path(store).parent
+    place = workspace if store is None else Path(store).expanduser().parent
     kept = place.resolve().is_relative_to(SPACE_DISK.resolve())
     if kept and is_mount(SPACE_DISK):
         return

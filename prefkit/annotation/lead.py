@@ -112,7 +112,7 @@ class Lead:
     def speed(self) -> list[Speed]:
         """Whether people's quick votes agree less with the others."""
         return self._keep(
-            "speed", lambda seen: agreement_by_speed(_on_labels(seen), seen.comparisons)
+            "speed", lambda seen: agreement_by_speed(on_labels(seen.votes), seen.comparisons)
         )
 
     def raters(self) -> list[RaterLine]:
@@ -217,12 +217,21 @@ def _without_texts(comparison: Comparison) -> Comparison:
     )
 
 
-def _on_labels(seen: _Seen) -> list[Vote]:
+def on_labels(votes: Iterable[Vote]) -> list[Vote]:
     """People's votes on label tasks: a label task has its comparison's id."""
+    return [v for v in votes if v.task_id == v.comparison_id and v.rater_kind == "human"]
+
+
+def on_labels_and_repeats(votes: Iterable[Vote]) -> list[Vote]:
+    """People's votes on label tasks and on their hidden repeats."""
     return [
         vote
-        for vote in seen.votes
-        if vote.task_id == vote.comparison_id and vote.rater_kind == "human"
+        for vote in votes
+        if vote.rater_kind == "human"
+        and (
+            vote.task_id == vote.comparison_id
+            or vote.task_id == repeat_id(vote.comparison_id, vote.rater)
+        )
     ]
 
 
@@ -230,7 +239,7 @@ def _on_labels(seen: _Seen) -> list[Vote]:
 
 
 def _agreed(seen: _Seen) -> Agreed:
-    counted = counted_votes(seen.comparisons, _on_labels(seen))
+    counted = counted_votes(seen.comparisons, on_labels(seen.votes))
     table = vote_table(seen.comparisons, [*counted.votes, *counted.bad])
     n = 1000 if len(table) <= _FULL else _FEWER
     several = table.counts >= 2
@@ -302,15 +311,7 @@ def _monday(at: datetime) -> str:
 
 
 def _biases(seen: _Seen) -> list[Bias]:
-    votes = _on_labels(seen)
-    votes += [
-        vote
-        for vote in seen.votes
-        if vote.task_id != vote.comparison_id
-        and vote.rater_kind == "human"
-        and vote.task_id == repeat_id(vote.comparison_id, vote.rater)
-    ]
-    return bias_table(votes, seen.comparisons, seen.marks)
+    return bias_table(on_labels_and_repeats(seen.votes), seen.comparisons, seen.marks)
 
 
 def plain(record: Any) -> Any:

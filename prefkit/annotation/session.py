@@ -209,6 +209,8 @@ class Session:
         return future
 
     def _vote(self, rater: str, judged: Judged, seen: Seen) -> Vote:
+        if seen.task.kind == "adjudicate":
+            raise NotServed("this pair was opened for a decision, and is decided there")
         choice, strength = meaning(judged.key, seen.shown_first)
         sides = {"left": seen.shown_first, "tie": "tie", "right": OTHER[seen.shown_first]}
         return Vote(

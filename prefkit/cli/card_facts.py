@@ -60,7 +60,7 @@ def card_facts(
         votes_a_comparison=dict(sorted(overlap.items())),
         choices=dict(Counter(vote.choice for vote in standing).most_common()),
         raters=_raters(standing),
-        agreement=_agreement(ballots, people),
+        agreement=_agreement(ballots, standing),
         bias=_bias(ballots),
         hours=sum(times) / _MS_A_HOUR if times else None,
         n_untimed=len(people) - len(times),
@@ -84,10 +84,12 @@ def _raters(standing: Iterable[Vote]) -> list[RaterFacts]:
 
 
 def _bias(ballots: Ballots) -> list[Share]:
-    """What pulled people's votes; pulls that no vote could show are left out."""
+    """What pulled raters' votes; pulls that no vote could show are left out."""
     from prefkit.aggregation.bias import bias_table
+    from prefkit.annotation.lead import on_labels_and_repeats
     from prefkit.formats.card import Share
 
+    votes = on_labels_and_repeats([*ballots.votes, *ballots.hidden])
     return [
         Share(
             bias.about,
@@ -96,17 +98,18 @@ def _bias(ballots: Ballots) -> list[Share]:
             bias.n_votes,
             "" if bias.odds is None else _estimate(bias.odds, ".2f"),
         )
-        for bias in bias_table([*ballots.votes, *ballots.hidden], ballots.comparisons)
+        for bias in bias_table(votes, ballots.comparisons)
         if bias.share is not None
     ]
 
 
-def _agreement(ballots: Ballots, people: Sequence[Vote]) -> list[str]:
-    """How far people agree, a line of Markdown a measure; none without people's votes."""
+def _agreement(ballots: Ballots, standing: Iterable[Vote]) -> list[str]:
+    """How far raters agree, a line of Markdown a measure; none without people's votes."""
     from prefkit.aggregation.agreement import agreement
     from prefkit.aggregation.table import vote_table
+    from prefkit.annotation.lead import on_labels
 
-    judged = [vote for vote in people if vote.choice in _JUDGED]
+    judged = [vote for vote in on_labels(standing) if vote.choice in _JUDGED]
     if not judged:
         return []
     found = agreement(vote_table(ballots.comparisons, judged))

@@ -2,7 +2,7 @@
 
 The reviewer decides it as any pair is voted on, by the token that they were served it under
 (``Leases.cast``), and sees nothing of the other votes before. It takes no place among the k and
-no lease: a disputed pair waits for its reviewer.
+no lease: a disputed pair waits for its reviewer, who is never served it as a rater from then on.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from prefkit.core.errors import StoreError
-from prefkit.core.ids import content_id
 from prefkit.store import chain
 from prefkit.store.chain import NewEvent
 from prefkit.store.database import insert_new
-from prefkit.store.leasing import PERSONAL, Slot
-from prefkit.store.tables import flags, served, standing, tasks
+from prefkit.store.leasing import PERSONAL, Slot, case_id
+from prefkit.store.tables import flags, leases, served, standing, tasks
 
 
 class NotForYou(StoreError):
@@ -35,11 +34,6 @@ class Case:
     task_id: str
     shown_first: Slot
     decided: str | None
-
-
-def case_id(comparison_id: str, reviewer: str) -> str:
-    """The id of the task in which ``reviewer`` decides a comparison."""
-    return content_id(["adjudicate", comparison_id, reviewer])
 
 
 def open_case(
@@ -118,6 +112,11 @@ def _check(connection: sa.Connection, reviewer: str, comparison_id: str) -> None
         raise NotForYou(
             "you voted on this pair as a rater", hint="another reviewer has to decide it"
         )
+    held = sa.select(leases.c.token).where(
+        leases.c.task_id == comparison_id, leases.c.rater == reviewer
+    )
+    if connection.scalar(held) is not None:
+        raise NotForYou("you have this pair to label", hint="another reviewer has to decide it")
     flagged = sa.select(flags.c.task_id).where(flags.c.task_id == comparison_id).limit(1)
     if task.n_done < task.k and connection.scalar(flagged) is None:
         raise NotForYou(

@@ -141,6 +141,11 @@ def test_a_reviewer_is_blind_until_their_vote_is_stored(world):
     assert ask(f"disputes/{disputed.id}/decide", again) == (
         409, {"error": "you have decided this pair"})  # fmt: skip
     assert ask(f"disputes/{disputed.id}")[0] == 200
+    # it is final, and no pair of the rater's page
+    assert ask("history")[1]["votes"] == []
+    assert ask(f"history/{body['id']}")[0] == 404
+    changed = {"id": str(uuid.uuid4()), "token": case["token"], "key": "7", "replaces": body["id"]}
+    assert ask("votes", changed)[0] == 404
     assert callers["second"](f"disputes/{disputed.id}")[0] == 409  # each for themselves
     assert store.verify() == []
     assert store.replay() == []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import uuid
 from datetime import UTC, datetime
 
 import pytest
 
+from prefkit.annotation.adjudication import Adjudication, Ruling
 from prefkit.core.records import Vote
 from prefkit.formats.comparisons import load_comparisons
 from prefkit.formats.export import EXPORTS
@@ -90,6 +92,23 @@ def test_the_card_says_agreement_bias_and_time_of_people_alone(run, labelled, tm
     assert "8 votes on 4 comparisons with two votes or more, graded from −3 to 3" in text
     assert "- Gwet's AC1: 1.000" in text
     assert "undefined: no two raters have 10 comparisons in common" in text
+
+
+def test_a_reviewers_decision_is_in_the_votes_and_not_in_the_agreement(run, labelled, tmp_path):
+    folder, _ = labelled
+    with VoteStore.open(Workspace.open(folder).store_path) as store:
+        reviewer = store.rater_id("Rev Example")
+        comparison = store.comparisons()[0]
+        adjudication = Adjudication(store)
+        case = adjudication.open(reviewer, comparison.id)
+        ruling = Ruling(str(uuid.uuid4()), case.token, "4")
+        adjudication.decide(reviewer, comparison.id, ruling, "v1")
+    run("export", folder, "--to", "jsonl", "--out", tmp_path / "out.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert sorted(len(json.loads(row["votes"])) for row in rows) == [3, 3, 3, 4]
+    text = (tmp_path / "out.card.md").read_text()
+    assert f"`{reviewer}`" in text
+    assert "8 votes on 4 comparisons with two votes or more" in text
 
 
 def test_rationales_are_written_only_when_asked_for(run, labelled, tmp_path):

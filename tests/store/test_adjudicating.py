@@ -93,3 +93,45 @@ def test_an_open_case_is_no_pair_on_the_rater_page(store, disputed):
     opened(store, "rev", disputed.id)
     assert Desk(store.leases(), plan(lanes=(0, 1, 2))).next("rev").held == ()
     assert store.verify() == []
+
+
+def flagged(store):
+    """A comparison that wants two votes, has one, and was flagged by who cast it."""
+    (comparison,) = pairs(1)
+    store.add([comparison], k=2)
+    desk = Desk(store.leases(), plan())
+    lease = desk.next("kim").held[0]
+    desk.leases.flag("kim", str(uuid.uuid4()), comparison.id, on=True).result(30)
+    desk.vote("kim", lease, "a")
+    return comparison
+
+
+def test_who_opened_a_pair_that_wants_votes_is_not_served_it_as_a_rater(store):
+    comparison = flagged(store)
+    desk = Desk(store.leases(), plan(lanes=(0, 1, 2)))
+    opened(store, "rev", comparison.id)
+    outcome = desk.next("rev")
+    assert (outcome.held, outcome.state) == ((), "done")
+    assert store.progress("rev", store.n_open()).left == 0
+    assert desk.next("lee").held[0].task.id == comparison.id
+    assert store.progress("lee", store.n_open()).left == 1
+
+
+def test_who_holds_a_pair_as_a_rater_cannot_open_it(store):
+    comparison = flagged(store)
+    assert Desk(store.leases(), plan()).next("rev").held[0].task.id == comparison.id
+    with pytest.raises(NotForYou, match="you have this pair to label"):
+        opened(store, "rev", comparison.id)
+
+
+def test_a_decision_is_final_and_no_part_of_the_raters_own_work(store, disputed):
+    desk = Desk(store.leases(), plan(want=0))
+    case = opened(store, "rev", disputed.id)
+    assert store.counts().open == 0  # a case that waits is no task that raters are wanted for
+    stored = desk.vote("rev", case.token, "a").vote
+    assert desk.undo("rev").vote is None
+    assert store.history("rev") == []
+    assert store.progress("rev", store.n_open()).done == 0
+    found = store.counts()
+    assert (found.tasks, found.done, found.votes) == (1, 1, 3)
+    assert stored.id in {vote.id for vote in store.votes()}

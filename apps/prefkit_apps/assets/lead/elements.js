@@ -26,6 +26,16 @@ function make(name, attributes, ...children) {
   return made;
 }
 
+// Over plain http on a network there is no randomUUID.
+function newId() {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 15) | 64;
+  bytes[8] = (bytes[8] & 63) | 128;
+  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}
+
 const panel = (name) => root.querySelector("#pl-" + name);
 const note = (...text) => make("p", { class: "pl-note" }, ...text);
 const heading = (text) => make("h2", {}, text);

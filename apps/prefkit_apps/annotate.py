@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from prefkit.annotation.hosting import check_space
 from prefkit.annotation.session import Session
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.annotation.upkeep import Upkeep, jobs, prepare
@@ -27,7 +28,8 @@ from prefkit.store.heads import find_or_make_key
 from prefkit.store.outbox import Outbox
 from prefkit.store.tokens import Tokens
 from prefkit.workspace import Workspace
-from prefkit_apps.rater_page import read_asset
+from prefkit_apps.lead_page import add_lead_page
+from prefkit_apps.rater_page import rater_page, read_asset, style, translations
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -64,8 +66,9 @@ def serve(
 
     port: None for the one in prefkit.yaml, 0 for any free one. rater: who labels where there are
     no accounts. on_ready is called once the app answers. Raises EnvironmentFault: the port is in
-    use, or host is another than this machine's own and there are no accounts. ConfigError: a rater
-    although there are accounts. A missing extra raises MissingExtra.
+    use, a Space that would lose the votes, or host is another than this machine's own and there are
+    no accounts. ConfigError: a rater although there are accounts. A missing extra raises
+    MissingExtra.
     """
     for package in ("fastapi", "uvicorn", "argon2"):
         require(package, "app")
@@ -73,6 +76,7 @@ def serve(
     from prefkit.annotation.webhooks import Sender
 
     settings = read_project(workspace).annotate
+    check_space(workspace.path, settings.store)
     with VoteStore.open(settings.store or workspace.store_path, home=workspace.path) as store:
         accounts = Accounts(store.database)
         with_accounts = settings.oidc is not None or accounts.configured()
@@ -177,16 +181,17 @@ def _short(path: str) -> str:
 
 
 def build_page(parts: Parts, command: str) -> FastAPI:
-    """The app with its Gradio page mounted at /. command: what to run when all is labelled."""
+    """The app with its Gradio pages at / and /lead. command: what to run when all is labelled."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     gr = require("gradio", "app")
     from prefkit.annotation.app import build_app
-    from prefkit_apps.rater_page import rater_page, style, translations
 
+    page = rater_page()
+    add_lead_page(page)
     return gr.mount_gradio_app(
         build_app(replace(parts, next_command=command)),
-        rater_page(),
+        page,
         path="/",
         server_name="127.0.0.1",
         server_port=parts.port,

@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 from prefkit.annotation import public_api, routes
 from prefkit.annotation.auth import Admission, Locked, Sessions, Who, caller
 from prefkit.annotation.guard import Guard, client_address, read_headers
+from prefkit.annotation.lead_api import lead_router
 from prefkit.annotation.me import me_router
 from prefkit.annotation.media import media_router
 from prefkit.annotation.rater_api import rater_router
@@ -79,6 +80,7 @@ def build_app(parts: Parts) -> FastAPI:
     app.include_router(rater_router(parts.session, parts.store, parts.settings, rater_of))
     app.include_router(me_router(parts.store, parts.settings, parts.next_command, caller))
     app.include_router(media_router(parts.session, parts.media, rater_of))
+    app.include_router(lead_router(parts.store, parts.settings, parts.session.guidelines))
     app.include_router(public_api.router(parts.store, parts.tokens, parts.settings))
     _add_login(app, parts)
     if parts.provider is not None:

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from prefkit.annotation.guard import place_of, read_headers
 from prefkit.annotation.passwords import verify_password
-from prefkit.annotation.routes import Need, need_of
+from prefkit.annotation.routes import GRADIO_PAGES, Need, need_of
 from prefkit.core.errors import PrefkitError
 from prefkit.store.accounts import ROLES, Account, Accounts, Limit, Role
 from prefkit.store.heads import SigningKey
@@ -229,7 +229,7 @@ class Admission:
             return None
         who = await self._sessions.who(read_headers(scope))
         if who is None:
-            if method in ("GET", "HEAD") and path == "/":
+            if method in ("GET", "HEAD") and path in GRADIO_PAGES:
                 return RedirectResponse("/login", 303)
             bearer = {"www-authenticate": "Bearer"}
             return JSONResponse({"error": "log in first"}, 401, headers=bearer)

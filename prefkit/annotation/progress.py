@@ -7,7 +7,7 @@ from dataclasses import replace
 from threading import Lock
 
 from prefkit.store import VoteStore
-from prefkit.store.counting import HIDDEN, RaterProgress
+from prefkit.store.counting import RaterProgress
 from prefkit.store.leases import Done
 
 EXACT = 2000  # tasks of a rater up to which they are counted each time
@@ -46,7 +46,7 @@ class ProgressOf:
     def note(self, rater: str, done: Done) -> None:
         """Add to what is kept what the rater has just done."""
         vote = done.vote
-        if vote is None or not done.fresh or done.kind in HIDDEN:
+        if vote is None or not done.fresh or done.kind != "label":
             return
         stood, stands = done.before is not None, vote.choice != "withdrawn"
         with self._lock:

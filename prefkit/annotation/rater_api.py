@@ -220,13 +220,11 @@ def _add_reading(
     def guidelines(
         rater: str = of_session, version: Annotated[str | None, Query(max_length=64)] = None
     ) -> dict[str, str]:
-        current = settings.guideline_version
-        known = version is None or version == current
-        text = settings.guidelines if known else store.guidelines(str(version))
+        wanted = session.guidelines.look().version if version is None else version
+        text = session.guidelines.text_of(wanted)
         if text is None:
             raise HTTPException(404, "no such version of the guidelines")
-        html = render_markdown(text, breaks=False)
-        return {"html": html, "version": current if version is None else version}
+        return {"html": render_markdown(text, breaks=False), "version": wanted}
 
     @router.get("/history")
     def history(

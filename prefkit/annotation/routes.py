@@ -30,6 +30,8 @@ class Need:
 
 OPEN = Need(None)
 RATER = Need("rater")
+REVIEWER = Need("reviewer")
+LEAD = Need("lead")
 LEAD_READS = Need("lead", "read")
 LEAD_WRITES = Need("lead", "write")
 LEAD_RULES = Need("lead", "admin")
@@ -56,6 +58,21 @@ POLICY: dict[tuple[str, str], Need] = {
     ("GET", "/api/v1/history"): RATER,
     ("GET", "/api/v1/history/{vote_id}"): RATER,
     ("GET", "/api/v1/media/{task_id}/{n}"): RATER,
+    # the lead's page; disputes are for reviewers too
+    ("GET", "/api/v1/lead/overview"): LEAD,
+    ("GET", "/api/v1/lead/agreement"): LEAD,
+    ("GET", "/api/v1/lead/bias"): LEAD,
+    ("GET", "/api/v1/lead/raters"): LEAD,
+    ("GET", "/api/v1/lead/search"): LEAD,
+    ("GET", "/api/v1/lead/comparisons/{comparison_id}"): LEAD,
+    ("GET", "/api/v1/lead/exports"): LEAD,
+    ("GET", "/api/v1/lead/export/{what}"): LEAD,
+    ("GET", "/api/v1/lead/guidelines"): LEAD,
+    ("POST", "/api/v1/lead/examples"): LEAD,
+    ("GET", "/api/v1/disputes"): REVIEWER,
+    ("GET", "/api/v1/disputes/{comparison_id}"): REVIEWER,
+    ("POST", "/api/v1/disputes/{comparison_id}/open"): REVIEWER,
+    ("POST", "/api/v1/disputes/{comparison_id}/decide"): REVIEWER,
     # programs
     ("GET", "/api/v1/openapi.json"): LEAD_READS,
     ("GET", "/api/v1/project"): LEAD_READS,
@@ -75,7 +92,7 @@ POLICY: dict[tuple[str, str], Need] = {
 # What Gradio's page asks for while it is drawn (recorded in Chromium, gradio 6.31): files of the
 # package, which are the same for everybody, and the page itself.
 GRADIO_FILES = re.compile(r"/(?:assets|static)/[A-Za-z0-9_./@+-]{1,200}|/favicon\.ico|/theme\.css")
-GRADIO_PAGES = ("/",)
+GRADIO_PAGES = {"/": RATER, "/lead": REVIEWER}
 
 Refusal = tuple[Literal[401, 403, 404, 405], str]
 
@@ -94,7 +111,7 @@ def need_of(method: str, path: str) -> Need | Refusal:
     if GRADIO_FILES.fullmatch(path):
         return OPEN
     if path in GRADIO_PAGES:
-        return RATER
+        return GRADIO_PAGES[path]
     return 404, "there is nothing at this address"
 
 

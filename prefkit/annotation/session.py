@@ -16,6 +16,7 @@ from statistics import median
 from typing import Literal, TypedDict, get_args
 
 from prefkit.annotation.assignment import Assignment
+from prefkit.annotation.guidelines import Guidelines
 from prefkit.annotation.overlap import wanting
 from prefkit.annotation.progress import ProgressOf
 from prefkit.annotation.render import Turn
@@ -132,7 +133,7 @@ class Session:
 
     def __init__(self, store: VoteStore, settings: AnnotateSettings) -> None:
         self._store = store
-        self._guidelines = settings.guideline_version
+        self.guidelines = Guidelines(store, settings)
         self._shortest = timedelta(minutes=settings.lease_minutes)
         self._assignment = Assignment.of(settings, store.salt())
         self._progress = ProgressOf(store)
@@ -181,6 +182,7 @@ class Session:
 
     def view(self, rater: str, outcome: Outcome, have: Collection[str] = ()) -> View:
         """What came of a request, to be shown; without the pairs the page has already."""
+        self.guidelines.look()
         self._asked[rater] += 1
         if self._asked[rater] % _RECENT == 0:
             self._learn_pace(rater)
@@ -231,6 +233,8 @@ class Session:
         return future
 
     def _vote(self, rater: str, judged: Judged, seen: Seen) -> Vote:
+        if seen.task.kind == "adjudicate":
+            raise NotServed("this pair was opened for a decision, and is decided there")
         choice, strength = meaning(judged.key, seen.shown_first)
         sides = {"left": seen.shown_first, "tie": "tie", "right": OTHER[seen.shown_first]}
         return Vote(
@@ -248,7 +252,7 @@ class Session:
             edit=judged.edit,
             shown_first=seen.shown_first,
             active_ms=judged.active_ms,
-            guideline_version=self._guidelines,
+            guideline_version=self.guidelines.version,
         )
 
     def _plan(self, rater: str) -> LeasePlan:

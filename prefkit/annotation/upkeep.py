@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from prefkit.annotation.assignment import is_sliced
+from prefkit.annotation.guidelines import put_in_force
 from prefkit.annotation.orders import places
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.core.errors import PrefkitError
@@ -27,7 +28,7 @@ Job = tuple[float, Callable[[], object]]
 
 def prepare(store: VoteStore, settings: AnnotateSettings) -> int:
     """Guidelines, gold items and the order of tasks as the settings say; how many tasks moved."""
-    store.set_guidelines(settings.guideline_version, settings.guidelines)
+    put_in_force(store, settings)
     if settings.gold is not None:
         store.add_gold(read_gold(settings.gold))
     return arrange(store, settings)

@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
-FILE_WORKSPACE = """\
-# prefkit workspace, made by prefkit annotate from {name}. Votes are in votes.db beside this file.
-# Every key may be left out for its default; `prefkit init DIR` writes a file with all of them.
-
-"""
 MAX_NAME = 64
 
 
@@ -39,8 +34,8 @@ def annotate(
     path: Annotated[
         Path,
         typer.Argument(
-            help="A workspace, or a file of pairs (JSON lines, CSV, Parquet): a workspace "
-            "NAME.prefkit is then made beside it."
+            help="A workspace, or pairs: a file (JSON lines, CSV, Parquet) or a Hub id. A "
+            "workspace NAME.prefkit is then made beside the file, or in this folder."
         ),
     ],
     port: Annotated[
@@ -68,6 +63,8 @@ def annotate(
         bool, typer.Option("--import-only", help="Make the workspace and stop; serve nothing.")
     ] = False,
     mapping: Annotated[list[str] | None, typer.Option("--map", help=MAP_HELP)] = None,
+    split: Annotated[str, typer.Option(help="Split of a Hub data set.")] = "train",
+    revision: Annotated[str | None, typer.Option(help="Revision of a Hub data set.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object at the end.")
     ] = False,
@@ -80,7 +77,7 @@ def annotate(
     Example: prefkit annotate pairs.jsonl
     """
     rater = None if rater is None else _checked_rater(rater)
-    workspace, imported = _open(path, read_map(mapping))
+    workspace, imported = _open(path, read_map(mapping), split, revision)
     counts, settings = _counts(workspace)
     if not import_only:
         _serve(workspace, host, port, rater, open_browser=not no_browser, settings=settings)
@@ -100,39 +97,21 @@ def _checked_rater(name: str) -> str:
     return name
 
 
-def _open(path: Path, mapping: dict[str, str]) -> tuple[Workspace, dict[str, int]]:
+def _open(
+    path: Path, mapping: dict[str, str], split: str, revision: str | None
+) -> tuple[Workspace, dict[str, int]]:
     """The workspace, and what became of a file's rows (empty for a workspace)."""
+    from prefkit.cli.pairs_in import add_pairs, folder_for, pairs_of
     from prefkit.workspace import Workspace
 
-    if path.is_dir():
+    saved = any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
+    if path.is_dir() and not saved:
         return Workspace.open(path), {}
-    return _from_file(path, mapping)
-
-
-def _from_file(path: Path, mapping: dict[str, str]) -> tuple[Workspace, dict[str, int]]:
-    """Import the file; nothing is made beside it before all of it has been read."""
-    from prefkit.core.files import write_text
-    from prefkit.formats.comparisons import read_comparisons
-    from prefkit.rounds.project import Project, read_project
-    from prefkit.settings import commented_yaml, parse_settings
-    from prefkit.store import VoteStore
-    from prefkit.workspace import CONFIG_NAME, Workspace
-
-    comparisons, read = read_comparisons(path, mapping=mapping)
-    folder = path.expanduser().resolve().with_suffix(".prefkit")
-    workspace = Workspace(folder)
-    fresh = not workspace.config_path.is_file()
-    project = parse_settings(Project, {}) if fresh else read_project(workspace)
-    with VoteStore.open(project.annotate.store or workspace.store_path, home=folder) as store:
-        settings = project.annotate
-        added = store.add(comparisons, settings.k, settings.overlap.most)
-    if fresh:
-        section = "".join(
-            f"  {line}\n" if line else "\n"
-            for line in commented_yaml(project.annotate).rstrip("\n").split("\n")
-        )
-        header = FILE_WORKSPACE.format(name=path.name)
-        write_text(folder / CONFIG_NAME, f"{header}annotate:\n{section}")
+    source = str(path)
+    # Nothing is made beside the file before all of it has been read.
+    comparisons, read = pairs_of(source, mapping=mapping, split=split, revision=revision)
+    workspace = Workspace(folder_for(source))
+    added, _ = add_pairs(workspace, comparisons, verb="annotate", made_from=path.name)
     return workspace, {**read, "n_added": added}
 
 

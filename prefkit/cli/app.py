@@ -19,13 +19,14 @@ from prefkit.core.threads import wait_without_spinning
 
 INTERRUPTED = 130
 
-# verb → its one-line help, in the order of the main job. The module prefkit.cli.VERB is imported
-# only when its verb is used, so that `prefkit --help` answers at once.
+# verb → its one-line help, in the order of the main job. The module prefkit.cli.VERB (or that of
+# MODULES) is imported only when its verb is used, so that `prefkit --help` answers at once.
 VERBS = {
     "demo": "Run the whole job on a small model: generate, vote, curate, train, compare.",
     "init": "Make a workspace: prefkit.yaml with every key explained, prompts, rounds/.",
     "generate": "Sample answers to prompts and pair them into comparisons.",
     "annotate": "Open the browser app in which people label pairs.",
+    "import": "Bring in pairs and votes: files, the Hub, Label Studio, Argilla, Potato.",
     "users": "Say who may log in to the app: add, passwd, role, disable, token, erase.",
     "judge": "Let a machine vote: a rule, a model as judge or a reward model.",
     "aggregate": "Turn votes into P(a wins) for each comparison.",
@@ -41,6 +42,7 @@ VERBS = {
     "status": "Say where each round stands and what to run next.",
     "store": "Look after the vote store: info, backup, verify, migrate.",
 }
+MODULES = {"import": "import_"}  # verbs whose names Python keeps for itself
 
 
 class LazyGroup(TyperGroup):
@@ -55,7 +57,7 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(f"prefkit.cli.{cmd_name}")
+        module = importlib.import_module(f"prefkit.cli.{MODULES.get(cmd_name, cmd_name)}")
         command = typer.main.get_command(module.app)
         command.name = cmd_name
         command.short_help = VERBS[cmd_name]

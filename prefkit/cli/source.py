@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,18 @@ MAP_HELP = "Our column = yours, for example prompt=question; prompt= leaves ours
 
 @dataclass(frozen=True, slots=True)
 class Ballots:
-    """Comparisons, every vote on them, the place they came from, and how the votes count."""
+    """Comparisons, every vote on them, the place they came from, and how the votes count.
+
+    guidelines: version → text, of those that a vote names and that are known. hidden: votes on
+    gold items and repeats, where they were asked for: no votes on the work.
+    """
 
     comparisons: list[Comparison]
     votes: list[Vote]
     place: str
     method: str = "auto"
+    guidelines: Mapping[str, str] = field(default_factory=dict[str, str])
+    hidden: Sequence[Vote] = ()
 
 
 def is_workspace(source: str) -> bool:
@@ -44,8 +50,8 @@ def read_map(words: Sequence[str] | None) -> dict[str, str]:
     return found
 
 
-def workspace_ballots(source: str) -> Ballots:
-    """What the vote store of a workspace holds."""
+def workspace_ballots(source: str, *, hidden: bool = False) -> Ballots:
+    """What the vote store of a workspace holds; hidden: with the votes on gold and repeats."""
     from prefkit.rounds.project import read_project
     from prefkit.store import VoteStore
     from prefkit.workspace import Workspace
@@ -58,7 +64,20 @@ def workspace_ballots(source: str) -> Ballots:
     with VoteStore.open(
         address or workspace.store_path, create=False, home=workspace.path
     ) as store:
-        return Ballots(store.comparisons(), store.votes(), place, project.aggregate.method)
+        votes = store.votes()
+        versions = {vote.guideline_version for vote in votes if vote.guideline_version}
+        # Votes of an older store may name the text that is in force still and was not kept then.
+        texts = {project.annotate.guideline_version: project.annotate.guidelines}
+        for version in versions:
+            text = store.guidelines(version)
+            if text is not None:
+                texts[version] = text
+        others: list[Vote] = []
+        if hidden:
+            known = {vote.id for vote in votes}
+            others = [vote for vote in store.votes(hidden=True) if vote.id not in known]
+        method = project.aggregate.method
+        return Ballots(store.comparisons(), votes, place, method, texts, others)
 
 
 def examples_of(
@@ -73,18 +92,21 @@ def examples_of(
     from prefkit.formats.load import read_examples
 
     if is_workspace(source):
-        return _examples_of_workspace(source)
+        return examples_of_ballots(workspace_ballots(source), source)
     loaded = read_examples(source, layout=layout, split=split, revision=revision, mapping=mapping)
     return loaded, []
 
 
-def _examples_of_workspace(source: str) -> tuple[Loaded, list[Comparison]]:
+def examples_of_ballots(ballots: Ballots, source: str) -> tuple[Loaded, list[Comparison]]:
+    """The Examples of a workspace's votes, and its both-bad comparisons.
+
+    Raises DataError where no vote says anything yet.
+    """
     from prefkit.aggregation import aggregate, build_examples, counted_votes
     from prefkit.core.records import Example
     from prefkit.formats.load import Loaded
     from prefkit.formats.schema import to_table
 
-    ballots = workspace_ballots(source)
     preferences = aggregate(ballots.comparisons, ballots.votes, method=ballots.method)
     if not preferences:
         raise DataError(

@@ -6,7 +6,8 @@ Sides are loaded blind: a slot is the lower completion id, so ``chosen`` may be 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -20,6 +21,14 @@ from prefkit.formats.prompts import prompt_of
 from prefkit.formats.rows import Row, Rows, read_rows
 from prefkit.formats.schema import COMPARISONS, from_table
 from prefkit.formats.values import is_missing, kind_of, messages_value, tags_value
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A row as a comparison. first: the slot of the answer that the row names first."""
+
+    comparison: Comparison
+    first: Literal["a", "b"]
 
 
 def load_comparisons(
@@ -41,27 +50,33 @@ def read_comparisons(
     none remains.
     """
     path = Path(path).expanduser()
-    rows = read_rows(path)
+    return read_comparisons_of(read_rows(path), origin=path.name, mapping=mapping)
+
+
+def read_comparisons_of(
+    rows: Rows, *, origin: str, mapping: Mapping[str, str] | None = None
+) -> tuple[list[Comparison], dict[str, int]]:
+    """As ``read_comparisons``, of rows that were read already."""
     if rows.table is not None and set(COMPARISONS.names) <= set(rows.table.column_names):
         return _own(rows)
-    found, counts = comparisons_of(rows, origin=path.name, mapping=mapping)
+    found, counts = comparisons_of(rows, origin=origin, mapping=mapping)
     if not found:
         del counts["n_read"]
         reasons = ", ".join(f"{n} {reason}" for reason, n in counts.items() if n)
-        raise DataError(f"{path}: no pair to compare: {reasons}")
+        raise DataError(f"{rows.source}: no pair to compare: {reasons}")
     return found, counts
 
 
 def comparisons_of(
     rows: Rows, *, origin: str, mapping: Mapping[str, str] | None = None
 ) -> tuple[list[Comparison], dict[str, int]]:
-    """As ``read_comparisons``, of rows that were read already; the list may be empty."""
-    read = _reader(rows, mapping)
+    """As ``read_comparisons_of``, but for prefkit's own tables; the list may be empty."""
+    read = pair_reader(rows, origin=origin, mapping=mapping)
     counts: Counter[str] = Counter(n_read=len(rows.values), n_repeated=0)
     found: dict[str, Comparison] = {}
     for index, row in enumerate(rows.values):
         try:
-            comparison = _comparison(*read(row), origin)
+            comparison = read(row).comparison
         except Unusable as reason:
             counts[str(reason)] += 1
             continue
@@ -82,7 +97,7 @@ def read_gold(path: str | Path) -> list[tuple[Comparison, Literal["a", "b"]]]:
     """
     path = Path(path).expanduser()
     rows = read_rows(path)
-    read = _reader(rows, None)
+    read = pair_reader(rows, origin=path.name)
     default = "a" if {"chosen", "rejected"} <= set(rows.columns) else None
     found: dict[str, tuple[Comparison, Literal["a", "b"]]] = {}
     for index, row in enumerate(rows.values):
@@ -90,22 +105,46 @@ def read_gold(path: str | Path) -> list[tuple[Comparison, Literal["a", "b"]]]:
         if choice not in ("a", "b"):
             raise rows.fault(index, f"choice is {choice!r}; expected a or b")
         try:
-            sides, tags, models = read(row)
-            comparison = _comparison(sides, tags, models, path.name)
+            pair = read(row)
         except (Unusable, ValueError, KeyError, TypeError) as error:
             raise rows.fault(index, str(error)) from None
-        better = sides.chosen if choice == "a" else sides.rejected
-        found[comparison.id] = comparison, "a" if comparison.a.messages == better else "b"
+        other: Literal["a", "b"] = "b" if pair.first == "a" else "a"
+        better = pair.first if choice == "a" else other
+        found[pair.comparison.id] = pair.comparison, better
     return list(found.values())
+
+
+def pair_reader(
+    rows: Rows,
+    *,
+    origin: str,
+    mapping: Mapping[str, str] | None = None,
+    pairs: Sequence[tuple[str, str]] = PAIRS,
+) -> Callable[[Row], Pair]:
+    """How one of ``rows`` becomes a comparison; DataError where their columns do not say.
+
+    pairs: the names that the two answers may have. What is returned raises Unusable for a row
+    that is no pair, and ValueError, KeyError or TypeError for one that is malformed.
+    """
+    read = _reader(rows, mapping, pairs)
+
+    def pair_of(row: Row) -> Pair:
+        sides, tags, models = read(row)
+        comparison = _comparison(sides, tags, models, origin)
+        return Pair(comparison, "a" if comparison.a.messages == sides.chosen else "b")
+
+    return pair_of
 
 
 _Read = Callable[[Row], tuple[Sides, dict[str, str], tuple[str, str]]]
 
 
-def _reader(rows: Rows, mapping: Mapping[str, str] | None) -> _Read:
+def _reader(
+    rows: Rows, mapping: Mapping[str, str] | None, names_of_pairs: Sequence[tuple[str, str]]
+) -> _Read:
     """How one row becomes two answers, its tags and the names of the models that wrote them."""
     columns = resolve_columns(rows, mapping or {})
-    pairs = [pair for pair in PAIRS if set(pair) <= columns.keys()]
+    pairs = [pair for pair in names_of_pairs if set(pair) <= columns.keys()]
     labelled = {"chosen", "rejected"} <= columns.keys()
     if len(pairs) + labelled > 1:
         names = [" and ".join(pair) for pair in pairs] + ["chosen and rejected"] * labelled

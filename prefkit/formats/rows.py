@@ -34,7 +34,8 @@ class Rows:
 
     lines: the line of each row, counted from 1, or None where a row has no line (Parquet, a
     JSON array, a data frame). table: the Arrow table the rows came from, if they did. texts: every
-    cell is text because the file knows nothing else (CSV).
+    cell is text because the file knows nothing else (CSV). places: where each row stands, in
+    words, for rows of several files.
     """
 
     source: str
@@ -42,9 +43,12 @@ class Rows:
     lines: Sequence[int] | None = None
     table: pa.Table | None = None
     texts: bool = False
+    places: Sequence[str] | None = None
 
     def place(self, index: int) -> str:
         """Where row ``index`` (from 0) stands: "pairs.jsonl:17" or "pairs.parquet: row 17"."""
+        if self.places is not None:
+            return self.places[index]
         if self.lines is not None:
             return f"{self.source}:{self.lines[index]}"
         return f"{self.source}: row {index + 1}"

@@ -9,20 +9,22 @@ import sqlalchemy as sa
 
 from prefkit.core.records import CHOICES, Vote
 from prefkit.store.rows import THAT_STAND, vote_by_id, vote_of
-from prefkit.store.tables import comparisons, leases, standing, tasks, votes
+from prefkit.store.tables import comparisons, leases, served, standing, tasks, votes
 
 HIDDEN = ("gold", "repeat")  # kinds of tasks that say how a rater does, and nothing of the work
 # A label task carries the id of its comparison; a comparison without one is a gold item only.
 IS_WORK = sa.exists().where(tasks.c.id == comparisons.c.id)
 HIDDEN_TASKS = sa.select(tasks.c.id).where(tasks.c.kind.in_(HIDDEN))
+_IS_LABEL = tasks.c.kind == "label"
 
 
 @dataclass(frozen=True, slots=True)
 class StoreCounts:
     """What a store (or one origin in it) holds; gold items and hidden repeats are left out.
 
-    tasks = open + done; done means k counted votes. votes: every row ever written. standing:
-    the last words of raters. choices: standing votes by choice, in the order of CHOICES.
+    tasks = open + done: label tasks; done means k counted votes. votes: every row ever written, on
+    cases of reviewers too. standing: the last words of raters. choices: standing votes by choice,
+    in the order of CHOICES.
     """
 
     comparisons: int
@@ -37,7 +39,8 @@ class StoreCounts:
 
 @dataclass(frozen=True, slots=True)
 class RaterProgress:
-    """done: this rater's standing votes, skips among them. left: tasks they hold or may get."""
+    """done: this rater's standing votes on label tasks, skips among them. left: tasks they hold or
+    may get."""
 
     done: int
     skipped: int
@@ -60,9 +63,8 @@ def counts(connection: sa.Connection, origin: str | None) -> StoreCounts:
     in_scope = tasks.c.comparison_id.in_(scope) & tasks.c.kind.not_in(HIDDEN)
     stands = sa.select(standing).join(tasks).where(in_scope).subquery()
     is_open = sa.case((tasks.c.n_done < tasks.c.k, 1), else_=0)
-    totals = connection.execute(
-        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(is_open), 0)).where(in_scope)
-    ).one()
+    n_tasks = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(is_open), 0))
+    totals = connection.execute(n_tasks.where(in_scope, _IS_LABEL)).one()
     by_choice: dict[str, int] = {
         row[0]: row[1]
         for row in connection.execute(
@@ -84,6 +86,7 @@ def counts(connection: sa.Connection, origin: str | None) -> StoreCounts:
     )
 
 
+_CASE = tasks.alias()
 _IS_OPEN = (tasks.c.lane < 2) & (tasks.c.k > tasks.c.n_done + tasks.c.n_leased)
 
 
@@ -96,9 +99,15 @@ def progress(connection: sa.Connection, rater: str, n_free: int) -> RaterProgres
     """How far one rater is. n_free: what ``n_open`` says: counting that takes longest."""
     mine = sa.select(standing.c.task_id).join(tasks).where(standing.c.rater == rater)
     held = sa.select(leases.c.token).join(tasks).where(leases.c.rater == rater, tasks.c.lane < 2)
-    done = mine.where(tasks.c.kind.not_in(HIDDEN))
-    not_for_me = _count(connection, mine.where(_IS_OPEN).subquery()) + _count(
-        connection, held.where(_IS_OPEN).subquery()
+    done = mine.where(_IS_LABEL)
+    cases = (
+        sa.select(tasks.c.id)
+        .join(_CASE, _CASE.c.comparison_id == tasks.c.id)
+        .join(served, served.c.task_id == _CASE.c.id)
+        .where(served.c.rater == rater, _CASE.c.kind == "adjudicate")
+    )
+    not_for_me = sum(
+        _count(connection, query.where(_IS_OPEN).subquery()) for query in (mine, held, cases)
     )
     return RaterProgress(
         done=_count(connection, done.subquery()),
@@ -116,11 +125,9 @@ def history(connection: sa.Connection, rater: str, before: int | None, limit: in
 
 def standing_vote(connection: sa.Connection, rater: str, vote_id: str) -> Vote | None:
     """The rater's vote of this id with its words, if it stands."""
-    stands = sa.select(standing.c.vote_id).where(
-        standing.c.rater == rater, standing.c.vote_id == vote_id
-    )
-    found = connection.scalar(stands.limit(1))
-    return None if found is None else vote_by_id(connection, found)
+    query = THAT_STAND.where(votes.c.id == vote_id)
+    found = connection.execute(query, {"by": rater}).first()
+    return None if found is None else vote_by_id(connection, vote_id)
 
 
 def _count(connection: sa.Connection, rows: sa.Subquery) -> int:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -26,14 +29,33 @@ _IN_FORCE = (
 _KNOWN = sa.select(events.c.rater, events.c.kind).where(events.c.id == sa.bindparam("event_id"))
 
 
-def set_guidelines(connection: sa.Connection, version: str, text: str, now: datetime) -> bool:
-    """Let ``text`` be what raters are told from now on; whether it was another before."""
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What raters are told. base: the version of the settings' own text, where examples were added
+    to it since; else the version itself."""
+
+    version: str
+    base: str
+    text: str
+
+
+def set_guidelines(
+    connection: sa.Connection,
+    version: str,
+    text: str,
+    now: datetime,
+    more: Mapping[str, Any] | None = None,
+) -> bool:
+    """Let ``text`` be what raters are told from now on; whether it was another before.
+
+    more: for the event; ``base`` where the text is another with examples added.
+    """
     rows = chain.lock_raters(connection, [SYSTEM])
     if version == in_force(connection):
         return False
     row = {"version": version, "text": storable(text), "at": now}
     connection.execute(insert_new(connection, guidelines), row)
-    payload = {"version": version}
+    payload = {**(more or {}), "version": version}
     event = NewEvent(str(uuid.uuid4()), SYSTEM, "guidelines_set", None, now, payload)
     chain.append(connection, rows, [event])
     chain.save(connection, rows.values())
@@ -44,6 +66,16 @@ def in_force(connection: sa.Connection) -> str | None:
     """The version that was set last; None before the first."""
     payload = connection.scalar(_IN_FORCE)
     return None if payload is None else str(json.loads(payload)["version"])
+
+
+def current(connection: sa.Connection) -> InForce | None:
+    """What raters are told now; None before the first."""
+    payload = connection.scalar(_IN_FORCE)
+    if payload is None:
+        return None
+    said = json.loads(payload)
+    version = str(said["version"])
+    return InForce(version, str(said.get("base", version)), text_of(connection, version) or "")
 
 
 def text_of(connection: sa.Connection, version: str) -> str | None:

@@ -102,6 +102,7 @@ _BY: sa.BindParameter[Any] = sa.bindparam("by")
 _ON: sa.BindParameter[Any] = sa.bindparam("on_task")
 _STANDS = Quick("SELECT vote_id, choice FROM standing WHERE task_id = :task_id AND rater = :rater")
 _END = Quick("DELETE FROM leases WHERE task_id = :task_id AND rater = :rater RETURNING live")
+_CASES = tasks.alias()
 _OTHERS_HOLD = (
     sa.select(sa.literal(1))
     .select_from(leases.join(tasks, tasks.c.id == leases.c.task_id))
@@ -111,12 +112,14 @@ _OTHERS_HOLD = (
         tasks.c.lane < 2,
         tasks.c.n_done < tasks.c.k,
         ~sa.exists().where(standing.c.task_id == tasks.c.id, standing.c.rater == _BY),
+        ~sa.exists().where(_CASES.c.id == tasks.c.id + "-" + _BY),
     )
     .limit(1)
 )
 _STILL_OPEN = sa.text(
     "SELECT 1 FROM tasks t WHERE t.lane IN (0, 1) AND t.k > t.n_done + t.n_leased AND NOT EXISTS "
-    "(SELECT 1 FROM standing s WHERE s.task_id = t.id AND s.rater = :by) LIMIT 1"
+    "(SELECT 1 FROM standing s WHERE s.task_id = t.id AND s.rater = :by) AND NOT EXISTS "
+    "(SELECT 1 FROM tasks j WHERE j.id = t.id || '-' || :by) LIMIT 1"
 )
 _WAS_SERVED = sa.text("SELECT token FROM served WHERE task_id = :on_task AND rater = :by")
 _UNFLAG = sa.delete(flags).where(flags.c.task_id == _ON, flags.c.rater == _BY)

@@ -86,6 +86,7 @@ _TAIL = """
    AND (t.priority, t.id) > (:p, :i) AND (t.priority, t.id) <= (:end_p, :end_i)
    AND NOT EXISTS (SELECT 1 FROM standing s WHERE s.task_id = t.id AND s.rater = :r {off})
    AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.task_id = t.id AND l.rater = :r {off})
+   AND NOT EXISTS (SELECT 1 FROM tasks j WHERE j.id = t.id || '-' || :r {off})
  ORDER BY t.priority, t.id LIMIT 1"""
 _GIVEN = "id, comparison_id, kind, k, priority"
 # INDEXED BY: a lost index is an error and not a scan of 100,000 rows.
@@ -329,6 +330,14 @@ _CANDIDATES = (
 def repeat_id(comparison_id: str, rater: str) -> str:
     """The id of the hidden repeat of a comparison for one rater."""
     return content_id(["repeat", comparison_id, rater])
+
+
+def case_id(comparison_id: str, reviewer: str) -> str:
+    """The id of the task in which ``reviewer`` decides a comparison (adjudicating.py).
+
+    The search for a task (_TAIL) writes it in SQL: a pair is not served to who decides it.
+    """
+    return f"{comparison_id}-{reviewer}"
 
 
 def _new_repeat(connection: sa.Connection, row: RaterRow) -> tuple[Task, Slot] | None:

@@ -13,7 +13,7 @@ from prefkit.core.errors import StoreError
 from prefkit.core.records import Comparison, Vote
 from prefkit.formats.schema import from_row
 from prefkit.store import chain
-from prefkit.store.tables import standing, storable, texts, votes
+from prefkit.store.tables import standing, storable, tasks, texts, votes
 
 WORDS = ("rationale", "edit")  # the fields of a vote that are kept in ``texts``
 _BY: sa.BindParameter[Any] = sa.bindparam("by")
@@ -65,13 +65,17 @@ def vote_by_id(connection: sa.Connection, vote_id: str) -> Vote | None:
 
 
 def newest(connection: sa.Connection, rater: str) -> Vote | None:
-    """The newest vote of ``rater`` that stands, without its words; None if none does."""
+    """The newest vote of ``rater`` that stands, without its words; None if none does.
+
+    Decisions of theirs as a reviewer are not looked at.
+    """
     row = connection.execute(_NEWEST, {"by": rater}).mappings().first()
     return vote_of(row) if row is not None else None
 
 
 # The votes of the rater ``by`` that stand, without their words, newest first: along the rater's own
-# votes, so that a limit ends the search early.
+# votes, so that a limit ends the search early. What they decided as a reviewer is not among them:
+# a decision is final, and no pair of the rater's page.
 THAT_STAND = (
     sa.select(votes)
     .where(
@@ -81,6 +85,7 @@ THAT_STAND = (
             standing.c.rater == votes.c.rater,
             standing.c.vote_id == votes.c.id,
         ),
+        ~sa.exists().where(tasks.c.id == votes.c.task_id, tasks.c.kind == "adjudicate"),
     )
     .order_by(votes.c.seq.desc())
 )

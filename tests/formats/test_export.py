@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from prefkit.core.errors import ConfigError, DataError
 from prefkit.core.records import Comparison, Completion, Example, Message, Part, Prompt
 from prefkit.formats.export import EXPORTS, export, export_trl
-from prefkit.formats.load import load
+from prefkit.formats.load import load, read_examples
 from prefkit.formats.schema import to_table
+from prefkit.training.rows import read_rows
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(str.strip)
 
@@ -130,3 +131,70 @@ def test_unknown_targets_and_names_are_refused(tmp_path):
         export(TABLE, tmp_path / "x.jsonl", to="trll")
     with pytest.raises(DataError, match=r"ends in \.jsonl or \.parquet"):
         export(TABLE, tmp_path / "x.csv")
+
+
+def of(prompt: str, chosen: str, rejected: str, p: float = 0.9, **fields) -> Example:
+    asked = Prompt.make([Message.of("user", prompt)], source="mine.jsonl")
+    sides = [[Message.of("assistant", text)] for text in (chosen, rejected)]
+    return Example.make(asked, *sides, p=p, **fields)[0]
+
+
+LISTS = to_table(
+    [of("q", "a", "b"), of("q", "b", "c", 0.7), of("r", "x", "y", 0.5), of("s", "m", "n")], Example
+)
+
+
+def test_a_ranked_file_is_training_data_best_first(tmp_path):
+    counts = export(LISTS, tmp_path / "lists.jsonl", to="ranked")
+    assert counts == {"n_examples": 4, "n_ties_left_out": 1, "n_tied": 0, "n_rows": 2}
+    read = read_rows(str(tmp_path / "lists.jsonl"), "ranking")
+    said = [[answer[0].text for answer in row.completions] for row in read.rows]
+    assert said == [["a", "b", "c"], ["m", "n"]]
+    first = json.loads((tmp_path / "lists.jsonl").read_text().split("\n")[0])
+    assert first["scores"] == sorted(first["scores"], reverse=True)
+    assert first["n_pairs"] == 2
+
+
+def test_an_ultrafeedback_file_has_its_columns_and_scores_from_one_to_ten(tmp_path):
+    evidence = '{"model_chosen": "good", "model_rejected": "bad"}'
+    system = Prompt.make([Message.of("system", "be brief"), Message.of("user", "hm")])
+    sides = [[Message.of("assistant", text)] for text in ("yes", "no")]
+    with_system = Example.make(system, *sides, p=1.0)[0]
+    made = to_table([of("q", "a", "b", evidence=evidence), with_system], Example)
+    export(made, tmp_path / "uf.parquet", to="ultrafeedback")
+    one, other = pq.read_table(tmp_path / "uf.parquet").to_pylist()
+    assert (one["source"], one["instruction"]) == ("mine.jsonl", "q")
+    assert one["models"] == ["good", "bad"]
+    assert [c["response"] for c in one["completions"]] == ["a", "b"]
+    scores = [c["overall_score"] for c in one["completions"]]
+    assert 1 < scores[1] < 5.5 < scores[0] < 10
+    assert sum(scores) == pytest.approx(11)
+    assert {c["custom_system_prompt"] for c in one["completions"]} == {None}
+    assert {c["custom_system_prompt"] for c in other["completions"]} == {"be brief"}
+
+
+def test_dialogues_are_refused_as_one_instruction_and_kept_in_the_other_lists(tmp_path):
+    turns = [Message.of(role, role) for role in ("user", "assistant", "user")]
+    sides = [[Message.of("assistant", text)] for text in "ab"]
+    made = to_table([Example.make(Prompt.make(turns), *sides)[0]], Example)
+    with pytest.raises(DataError, match="3 turns cannot be exported as one instruction"):
+        export(made, tmp_path / "uf.jsonl", to="ultrafeedback")
+    assert not (tmp_path / "uf.jsonl").exists()
+    for to in ("ranked", "ultrafeedback_binarized"):
+        assert export(made, tmp_path / f"{to}.jsonl", to=to)["n_rows"] == 1
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_an_ultrafeedback_binarized_file_is_read_back_as_the_same_pairs(tmp_path, suffix):
+    path = tmp_path / f"uf.{suffix}"
+    export(TABLE, path, to="ultrafeedback_binarized")
+    read = read_examples(path)
+    assert read.layout == "full_conversation"
+    for name in ("id", "p"):
+        assert read.table.column(name).to_pylist() == TABLE.column(name).to_pylist()
+    kind = "json" if suffix == "jsonl" else "parquet"
+    row = datasets.load_dataset(
+        kind, data_files=str(path), split="train", cache_dir=str(tmp_path / "cache")
+    )[0]
+    assert row["messages"] == row["chosen"]
+    assert (row["score_chosen"], row["score_rejected"]) == (8.0, 2.0)

@@ -112,7 +112,8 @@ def team_of(
         local=None if local is None else Who(store.rater_id(local), local, "lead", "local"),
     )
     session = Session(store, annotate)
-    parts = Parts(store, session, sessions, tokens, annotate, port, LOGIN_PAGE)
+    media = home / annotate.media
+    parts = Parts(store, session, sessions, tokens, annotate, port, LOGIN_PAGE, media=media)
     return Team(store, home, parts, accounts, tokens)
 
 

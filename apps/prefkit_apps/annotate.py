@@ -1,6 +1,6 @@
 """The labelling app: Gradio for the shell, prefkit's own routes for every vote.
 
-The pair view is one ``gr.HTML`` component; its script talks to /api/v1 (annotation/rater_api.py).
+The rater's page (rater_page.py) is one ``gr.HTML`` component; its script talks to /api/v1.
 Nothing is fetched from another machine, and nothing is sent to one.
 """
 
@@ -13,8 +13,7 @@ import threading
 import webbrowser
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.resources import files
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from prefkit.annotation.hosting import check_space
@@ -30,9 +29,9 @@ from prefkit.store.outbox import Outbox
 from prefkit.store.tokens import Tokens
 from prefkit.workspace import Workspace
 from prefkit_apps.lead_page import add_lead_page
+from prefkit_apps.rater_page import read_asset
 
 if TYPE_CHECKING:
-    import gradio
     from fastapi import FastAPI
 
     from prefkit.annotation.app import Parts
@@ -99,7 +98,8 @@ def serve(
             url = settings.public_url or f"http://{_shown(host)}:{bound}/"
             ready = Ready(url, None if local is None else local.name)
             sender = Sender(Outbox(store.database), private=settings.webhooks_private)
-            with sender, Upkeep(jobs(store, parts.session.leases, settings)):
+            upkeep = Upkeep(jobs(store, parts.session.leases, settings))
+            with sender, upkeep, parts.session.warmer:
                 _run(app, listener, lambda: _announce(ready, on_ready, open_browser))
 
 
@@ -157,9 +157,10 @@ def _parts(
         tokens=tokens,
         settings=settings,
         port=port,
-        login_page=_asset("login.html"),
+        login_page=read_asset("login.html"),
         host=None if host in (*LOOPBACK, *ANY_ADDRESS) else _shown(host),
         provider=provider,
+        media=workspace.path / settings.media,
     )
 
 
@@ -185,10 +186,13 @@ def build_page(parts: Parts, command: str) -> FastAPI:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     gr = require("gradio", "app")
     from prefkit.annotation.app import build_app
+    from prefkit_apps.rater_page import rater_page, style, translations
 
+    page = rater_page()
+    add_lead_page(page)
     return gr.mount_gradio_app(
-        build_app(parts),
-        _page(command, accounts=parts.sessions.local is None),
+        build_app(replace(parts, next_command=command)),
+        page,
         path="/",
         server_name="127.0.0.1",
         server_port=parts.port,
@@ -203,28 +207,9 @@ def build_page(parts: Parts, command: str) -> FastAPI:
         theme=gr.themes.Base(
             font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
         ),
-        css=_asset("pair_view.css"),
+        css=style(),
+        i18n=translations(),
     )
-
-
-def _page(command: str, *, accounts: bool) -> gradio.Blocks:
-    import gradio as gr
-
-    with gr.Blocks(title="prefkit: label pairs", analytics_enabled=False, fill_width=True) as page:
-        gr.HTML(
-            html_template=_asset("pair_view.html"),
-            js_on_load=_asset("pair_view.js"),
-            apply_default_css=False,
-            padding=False,
-            next_command=command,
-            accounts=accounts,
-        )
-    add_lead_page(page)
-    return page
-
-
-def _asset(name: str) -> str:
-    return files("prefkit_apps").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _listen(host: str, port: int) -> socket.socket:

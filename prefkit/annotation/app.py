@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass
+from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -23,6 +24,8 @@ from prefkit.annotation import public_api, routes
 from prefkit.annotation.auth import Admission, Locked, Sessions, Who, caller
 from prefkit.annotation.guard import Guard, client_address, read_headers
 from prefkit.annotation.lead_api import lead_router
+from prefkit.annotation.me import me_router
+from prefkit.annotation.media import media_router
 from prefkit.annotation.rater_api import rater_router
 from prefkit.annotation.session import Session
 from prefkit.annotation.settings import AnnotateSettings
@@ -44,7 +47,8 @@ class Parts:
     """What the app is made of. session: what raters do; sessions: who they are.
 
     login_page: HTML with $title, $message and $body. host: an address of this machine, other
-    than its loopback, that is served too. provider: None without an identity provider.
+    than its loopback, that is served too. provider: None without an identity provider. media: the
+    folder of images and audio files. next_command: what to run when all is labelled.
     """
 
     store: VoteStore
@@ -56,6 +60,8 @@ class Parts:
     login_page: str
     host: str | None = None
     provider: Provider | None = None
+    media: Path = Path("media")
+    next_command: str = ""
 
 
 def build_app(parts: Parts) -> FastAPI:
@@ -73,6 +79,8 @@ def build_app(parts: Parts) -> FastAPI:
 
     app.include_router(rater_router(parts.session, parts.store, parts.settings, rater_of))
     app.include_router(lead_router(parts.store, parts.settings, parts.session.guidelines))
+    app.include_router(me_router(parts.store, parts.settings, parts.next_command, caller))
+    app.include_router(media_router(parts.session, parts.media, rater_of))
     app.include_router(public_api.router(parts.store, parts.tokens, parts.settings))
     _add_login(app, parts)
     if parts.provider is not None:

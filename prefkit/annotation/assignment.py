@@ -14,7 +14,6 @@ from prefkit.core.rng import derive_rng
 from prefkit.store.chain import RaterRow
 from prefkit.store.leasing import GOLD, IN_ORDER, SLICE, LeasePlan, Slot
 
-HELD = 2  # the pair on the screen and the one after it
 _SIDES: tuple[Slot, ...] = ("a", "a", "b", "b")
 
 
@@ -26,6 +25,7 @@ class Assignment:
     gold_rate: float = 0.0
     repeat_rate: float = 0.0
     slice_rate: float = 0.0
+    held: int = 2  # the pair on the screen and those after it
 
     @classmethod
     def of(cls, settings: AnnotateSettings, salt: str) -> Assignment:
@@ -35,11 +35,12 @@ class Assignment:
             gold_rate=settings.gold_rate if settings.gold is not None else 0.0,
             repeat_rate=settings.repeat_rate,
             slice_rate=settings.random_slice if is_sliced(settings) else 0.0,
+            held=1 + settings.ahead,
         )
 
     def plan(self, ttl: timedelta) -> LeasePlan:
         """How leases are given; a lease ends ``ttl`` after the last sign of life."""
-        return LeasePlan(HELD, ttl, self.lanes, self.side, self.repeat_due)
+        return LeasePlan(self.held, ttl, self.lanes, self.side, self.repeat_due)
 
     def lanes(self, row: RaterRow) -> tuple[int, ...]:
         """Where the rater's next task comes from, in this order."""

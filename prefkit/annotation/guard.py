@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 API_PREFIX = "/api/v1/"
+MEDIA_PREFIX = API_PREFIX + "media/"
 OWN_HEADER = "x-prefkit"
 LOGIN = "/login"
 MAX_BODY = 64 * 1024
@@ -46,6 +47,8 @@ LOGIN_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
+# An image or a sound, opened for itself: whatever its bytes are, it is nothing that acts.
+MEDIA_POLICY = "default-src 'none'; sandbox; base-uri 'none'; frame-ancestors 'none'"
 HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
@@ -185,6 +188,9 @@ def _with_headers(send: Send, scope: Scope, *, secure: bool) -> Send:
         # With no-referrer a browser sends "Origin: null" with the form, which we refuse.
         added["referrer-policy"] = "same-origin"
         added["content-security-policy"] = LOGIN_POLICY
+
+    if scope["path"].startswith(MEDIA_PREFIX):
+        added["content-security-policy"] = MEDIA_POLICY
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -37,6 +37,7 @@ from prefkit.store import VoteStore
 from prefkit.store.leases import Outcome, Spent
 
 _DAY_MS = 24 * 60 * 60 * 1000
+MOST_HELD = 300  # tokens that a page may name: what it holds, and what it has not sent yet
 Milliseconds = Annotated[int, Field(strict=True, ge=0, le=_DAY_MS)]
 TaskId = Annotated[str, Field(pattern=r"\A[A-Za-z0-9_-]{1,64}\z")]
 Text = Annotated[str, Field(max_length=4000)]
@@ -61,7 +62,7 @@ class VoteBody(_Body):
     rationale: Text | None = None
     edit: Annotated[str, Field(max_length=32000)] | None = None
     replaces: UUID | None = None
-    have: Annotated[list[UUID], Field(max_length=16)] = []
+    have: Annotated[list[UUID], Field(max_length=MOST_HELD)] = []
 
 
 class UndoBody(_Body):
@@ -82,7 +83,7 @@ class FlagBody(_Body):
 class BeatBody(_Body):
     """What POST /heartbeat takes. hidden: the page is not in view."""
 
-    tokens: Annotated[list[UUID], Field(max_length=16)]
+    tokens: Annotated[list[UUID], Field(max_length=MOST_HELD)]
     hidden: Annotated[bool, Field(strict=True)] = False
 
 

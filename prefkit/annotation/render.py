@@ -1,8 +1,8 @@
 """Model text as HTML that is safe to put into a page, and nothing fetched from anywhere.
 
-Model text is untrusted. Markdown is rendered with raw HTML shown as text, images become a note
-(loading one would tell a stranger who reads what), headings move below the page's own, and the
-result passes an allow-list sanitiser all the same.
+Model text is untrusted. Markdown is rendered with raw HTML shown as text, images in it become a
+note (loading one would tell a stranger who reads what), headings move below the page's own,
+formulas become MathML, and the result passes an allow-list sanitiser all the same.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, TypedDict
 
+from prefkit.annotation import formulas
 from prefkit.core.errors import require
-from prefkit.core.records import Message
+from prefkit.core.records import Message, Part
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -25,32 +26,68 @@ if TYPE_CHECKING:
 LONGEST_MARKDOWN = 30_000
 TAGS = {
     "p", "br", "hr", "strong", "em", "s", "blockquote", "code", "pre", "ul", "ol", "li", "a",
-    "h3", "h4", "h5", "h6", "table", "thead", "tbody", "tr", "th", "td",
+    "h3", "h4", "h5", "h6", "table", "thead", "tbody", "tr", "th", "td", *formulas.TAGS,
 }  # fmt: skip
+ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}, **formulas.ATTRIBUTES}
 
 
 class Turn(TypedDict):
-    """One message on the page. html is sanitised; role is plain text."""
+    """One message on the page. html is sanitised; role and raw are plain text."""
 
     role: str
     html: str
+    raw: str
 
 
-def render_messages(messages: Sequence[Message]) -> list[Turn]:
-    """Each message as sanitised HTML; images, audio and tool calls as a note."""
-    return [{"role": message.role, "html": _render_message(message)} for message in messages]
+def render_messages(messages: Sequence[Message], first_medium: int = 0) -> list[Turn]:
+    """Each message as sanitised HTML; tool calls as they are.
+
+    An image or audio file of this machine is ``<figure data-media="N" data-kind="image">`` with
+    its name, for the page to fill; N counts the media of ``messages`` from ``first_medium``. One
+    of elsewhere is a note.
+    """
+    turns: list[Turn] = []
+    for message in messages:
+        turns.append(_render_message(message, first_medium))
+        first_medium += len(media_of([message]))
+    return turns
 
 
-def _render_message(message: Message) -> str:
-    pieces: list[str] = []
+def media_of(messages: Sequence[Message]) -> list[Part]:
+    """The images and audio files of ``messages`` that can be shown, in their order."""
+    return [part for message in messages for part in message.parts if _is_local(part)]
+
+
+def _is_local(part: Part) -> bool:
+    path = part.path or ""
+    return part.kind != "text" and path != "" and "://" not in path and not path.startswith("data:")
+
+
+def _render_message(message: Message, medium: int) -> Turn:
+    drawn: list[str] = []
+    raw: list[str] = []
     for part in message.parts:
         if part.kind == "text":
-            pieces.append(render_markdown(part.text or ""))
+            drawn.append(render_markdown(part.text or ""))
+            raw.append(part.text or "")
+            continue
+        note = f"[{part.kind}: {part.path}]"
+        raw.append(note)
+        if _is_local(part):
+            caption = html.escape(_encodable(note))
+            facts = f'data-media="{medium}" data-kind="{part.kind}"'
+            drawn.append(f"<figure {facts}><figcaption>{caption}</figcaption></figure>")
+            medium += 1
         else:
-            pieces.append(_as_text(f"[{part.kind}: {part.path}]"))
+            drawn.append(_as_text(note))
     if message.tool_calls:
-        pieces.append(_as_text(message.tool_calls))
-    return "".join(pieces)
+        drawn.append(_as_text(message.tool_calls))
+        raw.append(message.tool_calls)
+    return {
+        "role": _encodable(message.role),
+        "html": "".join(drawn),
+        "raw": _encodable("\n\n".join(raw)),
+    }
 
 
 def render_markdown(text: str, *, breaks: bool = True) -> str:
@@ -58,15 +95,19 @@ def render_markdown(text: str, *, breaks: bool = True) -> str:
 
     breaks: a line end is a line break, as people expect of a chat; without, lines flow.
     """
-    # A lone surrogate cannot be sent as UTF-8.
-    text = text.encode("utf-8", "replace").decode("utf-8")
+    text = _encodable(text)
     if len(text) > LONGEST_MARKDOWN:
         return _as_text(text)
     return _sanitise(_markdown(breaks).render(text))
 
 
+def _encodable(text: str) -> str:
+    """A lone surrogate cannot be sent as UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _as_text(text: str) -> str:
-    return _sanitise(f"<pre>{html.escape(text)}</pre>")
+    return _sanitise(f"<pre>{html.escape(_encodable(text))}</pre>")
 
 
 def _sanitise(markup: str) -> str:
@@ -74,7 +115,7 @@ def _sanitise(markup: str) -> str:
     return nh3.clean(
         markup,
         tags=TAGS,
-        attributes={"a": {"href", "title"}, "ol": {"start"}},
+        attributes=ATTRIBUTES,
         url_schemes={"http", "https", "mailto"},
         url_relative="deny",
         link_rel="noopener noreferrer nofollow",
@@ -87,6 +128,7 @@ def _markdown(breaks: bool) -> MarkdownIt:
     markdown_it = require("markdown_it", "app")
     parser: MarkdownIt = markdown_it.MarkdownIt("commonmark", {"html": False, "breaks": breaks})
     parser.enable(["table", "strikethrough"])
+    formulas.read_formulas(parser)
     parser.add_render_rule("image", _image_note)
     parser.core.ruler.push("lower_headings", _lower_headings)
     return parser

@@ -12,17 +12,18 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from statistics import median
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from prefkit.annotation.assignment import Assignment
 from prefkit.annotation.guidelines import Guidelines
 from prefkit.annotation.overlap import wanting
 from prefkit.annotation.progress import ProgressOf
-from prefkit.annotation.render import Turn, render_messages
+from prefkit.annotation.render import Turn
+from prefkit.annotation.rendered import Rendered, media_parts
 from prefkit.annotation.settings import AnnotateSettings
-from prefkit.core.records import Choice, Vote
+from prefkit.annotation.warming import Warmer
+from prefkit.core.records import Choice, Part, Vote
 from prefkit.store import VoteStore
 from prefkit.store.counting import RaterProgress
 from prefkit.store.leases import Ballot, Leases, Outcome, Spent
@@ -39,16 +40,26 @@ _LONGEST = timedelta(hours=1)
 _HIDDEN_PAGE = timedelta(minutes=2)
 _RECENT = 50  # votes that say how long a rater takes
 _RETRY_SECONDS = 5
-_RENDERED = 2048  # comparisons kept as HTML
+_DRAWN_AHEAD = 8  # pairs of a lane, beside those that the page holds
+
+
+class Said(TypedDict):
+    """What a rater gave with a vote, in the words of the page."""
+
+    confidence: float | None
+    aspects: dict[str, Side]
+    rationale: str | None
+    edit: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A comparison as this rater sees it; every html is sanitised.
 
-    It says nothing of kind, lane or model: gold and repeats look like any other. expires_s: how
-    long it is kept without a sign of life. again: the rater's vote that a new one would replace,
-    and key: how they voted; both None for a pair that was not judged yet.
+    It says nothing of kind, lane or model: gold and repeats look like any other. fold: how many
+    turns of the prompt were read before or are the same for every pair. expires_s: how long it is
+    kept without a sign of life. again: the rater's vote that a new one would replace, key: how they
+    voted, said: what they said with it; all None for a pair that was not judged yet.
     """
 
     token: str
@@ -56,9 +67,11 @@ class Pair:
     prompt: list[Turn]
     left: list[Turn]
     right: list[Turn]
+    fold: int
     expires_s: int
     again: str | None = None
     key: Key | None = None
+    said: Said | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +125,11 @@ def key_of(vote: Vote) -> Key | None:
 
 
 class Session:
-    """The work of all raters on one store. What it keeps can be lost: caches, no state."""
+    """The work of all raters on one store. What it keeps can be lost: caches, no state.
+
+    warmer: a context in which pairs are drawn before they are asked for; without it they are drawn
+    when they are.
+    """
 
     def __init__(self, store: VoteStore, settings: AnnotateSettings) -> None:
         self._store = store
@@ -122,8 +139,9 @@ class Session:
         self._progress = ProgressOf(store)
         self._ttls: dict[str, timedelta] = {}
         self._asked: Counter[str] = Counter()
-        self._rendered = lru_cache(maxsize=_RENDERED)(self._render)
+        self._rendered = Rendered(store.comparison)
         self.leases = store.leases(wanting(settings.overlap))
+        self.warmer = Warmer(self._coming, self._rendered.of)
 
     def next(self, rater: str) -> Future[Outcome]:
         """What to show now, the same until it is voted on. Reads: not for an event loop."""
@@ -178,6 +196,7 @@ class Session:
             for lease in outcome.held
             if lease.token not in have
         ]
+        self.warmer.wish(rater)
         waits = outcome.state == "waiting"
         retry_s = (0 if outcome.soon else _RETRY_SECONDS) if waits else None
         return View(outcome.state, pairs, self._progress.of(rater), retry_s)
@@ -195,6 +214,11 @@ class Session:
         token = self.leases.token_of(rater, vote.task_id)
         seen = self.leases.seen(rater, token)
         return self._pair(token, seen, 0, vote)
+
+    def media(self, rater: str, task_id: str) -> list[Part]:
+        """The images and audio files of a task that the rater was shown; raises NotServed."""
+        seen = self.leases.seen(rater, self.leases.token_of(rater, task_id))
+        return media_parts(self._store.comparison(seen.task.comparison_id))
 
     def progress(self, rater: str) -> RaterProgress:
         """How far this rater is."""
@@ -234,6 +258,9 @@ class Session:
     def _plan(self, rater: str) -> LeasePlan:
         return self._assignment.plan(self._ttl(rater))
 
+    def _coming(self, rater: str) -> list[str]:
+        return self.leases.coming(rater, self._plan(rater), _DRAWN_AHEAD)
+
     def _ttl(self, rater: str) -> timedelta:
         """Four times what the rater takes, at least what the settings say, at most an hour."""
         return self._ttls.get(rater, self._shortest)
@@ -245,21 +272,26 @@ class Session:
         self._ttls[rater] = min(max(self._shortest, needed), _LONGEST)
 
     def _pair(self, token: str, seen: Seen, expires_s: int, vote: Vote | None = None) -> Pair:
-        prompt, sides = self._rendered(seen.task.comparison_id)
+        drawn = self._rendered.of(seen.task.comparison_id)
         return Pair(
             token=token,
             task_id=seen.task.id,
-            prompt=prompt,
-            left=sides[seen.shown_first],
-            right=sides[OTHER[seen.shown_first]],
+            prompt=drawn.prompt,
+            left=drawn.sides[seen.shown_first],
+            right=drawn.sides[OTHER[seen.shown_first]],
+            fold=drawn.fold,
             expires_s=expires_s,
             again=vote.id if vote is not None else None,
             key=key_of(vote) if vote is not None else None,
+            said=_said(vote, seen.shown_first) if vote is not None else None,
         )
 
-    def _render(self, comparison_id: str) -> tuple[list[Turn], dict[Slot, list[Turn]]]:
-        comparison = self._store.comparison(comparison_id)
-        return render_messages(comparison.prompt.messages), {
-            "a": render_messages(comparison.a.messages),
-            "b": render_messages(comparison.b.messages),
-        }
+
+def _said(vote: Vote, shown_first: Slot) -> Said:
+    sides: dict[str, Side] = {shown_first: "left", OTHER[shown_first]: "right"}
+    return {
+        "confidence": vote.confidence,
+        "aspects": {name: sides.get(slot, "tie") for name, slot in vote.aspects.items()},
+        "rationale": vote.rationale,
+        "edit": vote.edit,
+    }

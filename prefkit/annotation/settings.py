@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -116,6 +116,13 @@ class AnnotateSettings(Settings):
         le=60,
         description="How long a pair is kept for a rater who gives no sign of life.",
     )
+    ahead: int = Field(
+        default=1,
+        ge=1,
+        le=50,
+        description="How many pairs a page holds beside the one in view. More of them let a rater "
+        "go on for longer without a network, and keep more places from the others.",
+    )
     gold: str | None = Field(
         default=None,
         description="A file of pairs with a column choice (a or b: the better one): shown among "
@@ -134,6 +141,29 @@ class AnnotateSettings(Settings):
         default=1500,
         ge=0,
         description="A vote after less time in view counts as too fast, in milliseconds.",
+    )
+
+    aspects: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
+        default=(),
+        max_length=9,
+        description="What raters may judge apart, each left, right or tie: helpfulness, "
+        "factuality, safety, style, or any other words.",
+    )
+    confidence: bool = Field(
+        default=False, description="Whether raters may say how sure they are, in five steps."
+    )
+    rationale_at: int = Field(
+        default=4,
+        ge=0,
+        le=4,
+        description="The strength (3 much better, 0 a tie) from which the page asks for a reason; "
+        "4: never. A reason can always be given.",
+    )
+    media: str = Field(
+        default="media",
+        min_length=1,
+        description="The folder of the images and audio files that pairs name, in the workspace "
+        "or absolute. Nothing outside it is shown.",
     )
 
     public_url: str | None = Field(
@@ -158,6 +188,13 @@ class AnnotateSettings(Settings):
         default=False,
         description="Whether webhooks may go to addresses of this machine and private networks.",
     )
+
+    @field_validator("aspects")
+    @classmethod
+    def _differ(cls, aspects: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(aspects)) < len(aspects):
+            raise ValueError("expected each aspect once")
+        return aspects
 
     @field_validator("proxies")
     @classmethod

@@ -46,7 +46,8 @@ _LOCK = (
 )
 _HOOKS = Quick("SELECT id, kinds FROM hooks WHERE active")
 _POST = sa.insert(outbox)
-_LOCK_ONE = sa.select(raters).where(raters.c.rater == sa.bindparam("name")).with_for_update()
+_READ_ONE = sa.select(raters).where(raters.c.rater == sa.bindparam("name"))
+_LOCK_ONE = _READ_ONE.with_for_update()
 _SAVE = sa.update(raters).where(raters.c.rater == sa.bindparam("of"))
 
 
@@ -148,24 +149,31 @@ def lock_raters(connection: sa.Connection, names: Iterable[str]) -> dict[str, Ra
     return rows
 
 
+def read_rater(connection: sa.Connection, name: str) -> RaterRow:
+    """The row of ``name``, not locked: to look at and not to save."""
+    found = connection.execute(_READ_ONE, {"name": name}).first()
+    return RaterRow(name) if found is None else _rater_row(found)
+
+
 def _locked(connection: sa.Connection, names: list[str]) -> dict[str, RaterRow]:
     if len(names) == 1:  # as every vote has it: an IN is compiled anew at each run
         found = connection.execute(_LOCK_ONE, {"name": names[0]})
     else:
         found = connection.execute(_LOCK, {"names": names})
-    return {
-        row.rater: RaterRow(
-            row.rater,
-            row.n,
-            row.head,
-            row.n_served,
-            row.n_votes,
-            row.epoch,
-            {0: (row.at0_p, row.at0_id), 1: (row.at1_p, row.at1_id), 2: (row.at2_p, row.at2_id)},
-            row.looked_at,
-        )
-        for row in found
-    }
+    return {row.rater: _rater_row(row) for row in found}
+
+
+def _rater_row(row: Any) -> RaterRow:
+    return RaterRow(
+        row.rater,
+        row.n,
+        row.head,
+        row.n_served,
+        row.n_votes,
+        row.epoch,
+        {0: (row.at0_p, row.at0_id), 1: (row.at1_p, row.at1_id), 2: (row.at2_p, row.at2_id)},
+        row.looked_at,
+    )
 
 
 def append(

@@ -21,7 +21,7 @@ from prefkit.core.records import Task, Vote
 from prefkit.store import chain, guidance, ledger
 from prefkit.store.chain import NewEvent, RaterRow
 from prefkit.store.database import Database, Quick
-from prefkit.store.leasing import Hand, Leased, LeasePlan, Slot, fill, hold, take_place
+from prefkit.store.leasing import Hand, Leased, LeasePlan, Slot, coming, fill, hold, take_place
 from prefkit.store.reaping import AT_ONCE, reap
 from prefkit.store.rows import newest, text_digest, text_row
 from prefkit.store.shown import NotServed, Seen, is_known, known_vote, seen_under
@@ -293,6 +293,12 @@ class Leases:
         if found is None:
             raise NotServed(f"task {task_id} was never shown to this rater")
         return str(found)
+
+    def coming(self, rater: str, plan: LeasePlan, n: int) -> list[str]:
+        """Comparisons that the rater will probably be given after what they hold; takes nothing."""
+        with self._db.reading() as connection:
+            self._clock(connection)  # and with it the index for each look-up
+            return coming(connection, chain.read_rater(connection, rater), plan, n)
 
     def reap(self) -> int:
         """Give back the places of those who gave no sign of life in time; how many."""

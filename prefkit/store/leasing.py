@@ -108,10 +108,14 @@ _BOUND = (
     "ORDER BY priority, id LIMIT 1 OFFSET :skipped"
 )
 _END = f"SELECT priority, id {_OPEN} ORDER BY priority DESC, id DESC LIMIT 1"
+_COMING = (
+    f"SELECT comparison_id {_OPEN} AND (priority, id) > (:p, :i) ORDER BY priority, id LIMIT :n"
+)
 _INDEX = {"sqlite": "INDEXED BY tasks_open", "postgresql": ""}
 _FIND = Quick(_FIND_SQLITE, _FIND_POSTGRESQL)
 _BOUND_OF = Quick(*(_BOUND.format(index=index) for index in _INDEX.values()))
 _END_OF = Quick(*(_END.format(index=index) for index in _INDEX.values()))
+_COMING_OF = Quick(*(_COMING.format(index=index) for index in _INDEX.values()))
 _TAKE = Quick(
     "UPDATE tasks SET n_leased = n_leased + 1 WHERE id = :id AND k > n_done + n_leased",
     "WITH c AS (SELECT id FROM tasks WHERE id = :id AND k > n_done + n_leased "
@@ -210,6 +214,20 @@ def _another(
         row.looked_at = now
         row.at[SLICE] = row.at[IN_ORDER] = START
     return None
+
+
+def coming(connection: sa.Connection, row: RaterRow, plan: LeasePlan, n: int) -> list[str]:
+    """Comparisons that the rater will probably be given, up to n of each lane, the next ones first.
+
+    Nothing is taken and ``row`` is not to be saved. What others take meanwhile, what the rater had
+    before and hidden repeats are not foretold.
+    """
+    _keep_to_the_order(connection, row)
+    found: list[str] = []
+    for lane in plan.lanes(row):
+        p, i = row.at[lane]
+        found += _COMING_OF(connection, lane=lane, p=p, i=i, n=n).scalars()
+    return found
 
 
 def _keep_to_the_order(connection: sa.Connection, row: RaterRow) -> None:

@@ -113,11 +113,13 @@ def test_all_that_a_vote_can_say_is_stored(client, store):
 
 def test_history_gives_the_pair_again_and_a_revision_replaces(client, store):
     shown = first_pair(client)
-    client.post("/api/v1/votes", json=body(shown["token"]), headers=OWN)
+    more = {"rationale": "clear", "aspects": {"style": "left"}}
+    client.post("/api/v1/votes", json=body(shown["token"], **more), headers=OWN)
     (entry,) = client.get("/api/v1/history").json()["votes"]
     assert (entry["key"], entry["task_id"]) == ("1", shown["task_id"])
     assert client.get("/api/v1/history", params={"before": entry["before"]}).json() == {"votes": []}
     pair = client.get(f"/api/v1/history/{entry['id']}").json()
+    assert (pair["said"]["rationale"], pair["said"]["aspects"]) == ("clear", {"style": "left"})
     assert (pair["again"], pair["key"], pair["left"]) == (entry["id"], "1", shown["left"])
     sent = body(pair["token"], key="6", replaces=entry["id"])
     saved = client.post("/api/v1/votes", json=sent, headers=OWN).json()["saved"]

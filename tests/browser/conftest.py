@@ -19,12 +19,14 @@ class App:
     """``prefkit annotate`` on a workspace; ``stop`` with a signal, ``start`` on the same port."""
 
     path: Path
+    rater: str | None = "kim"
     port: int = 0
     url: str = ""
     process: subprocess.Popen[str] | None = field(default=None, repr=False)
 
     def start(self) -> str:
-        command = [sys.executable, "-m", "prefkit", "annotate", str(self.path), "--rater", "kim"]
+        command = [sys.executable, "-m", "prefkit", "annotate", str(self.path)]
+        command += [] if self.rater is None else ["--rater", self.rater]
         self.process = subprocess.Popen(
             [*command, "--no-browser", "--json", "--port", str(self.port)],
             stdout=subprocess.PIPE,
@@ -50,11 +52,11 @@ class App:
 
 @pytest.fixture
 def start_app() -> Generator:
-    """``start_app(path) -> App``; what still runs at the end is killed."""
+    """``start_app(path, rater="kim") -> App``; what still runs at the end is killed."""
     apps: list[App] = []
 
-    def start(path: Path) -> App:
-        app = App(path)
+    def start(path: Path, rater: str | None = "kim") -> App:
+        app = App(path, rater)
         apps.append(app)
         app.start()
         return app

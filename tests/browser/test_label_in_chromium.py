@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from rater_pages import done, press, settle, wait_for_done, workspace
 from store_cases import pair, pairs
 
 from prefkit.aggregation import aggregate
@@ -21,36 +22,6 @@ EVIL = (
     "<style>@import 'http://evil.example/x.css'; body{display:none}</style>"
 )
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
-
-
-def workspace(tmp_path, comparisons):
-    """A workspace that holds these comparisons."""
-    folder = tmp_path / "work.prefkit"
-    folder.mkdir()
-    (folder / "prefkit.yaml").write_text("annotate:\n  k: 1\n")
-    with VoteStore.open(folder / "votes.db") as store:
-        store.add(comparisons)
-    return folder
-
-
-def settle(page):
-    """Wait until the page takes keys or says that all is done; its state."""
-    page.wait_for_selector('.pk[data-state="ready"], .pk[data-state="done"]', timeout=20_000)
-    return page.get_attribute(".pk", "data-state")
-
-
-def press(page, key):
-    """Press a key and wait for the saved vote's consequence."""
-    before = page.get_attribute(".pk", "data-task")
-    page.keyboard.press(key)
-    page.wait_for_function(
-        "before => document.querySelector('.pk').dataset.task !== before", arg=before
-    )
-    return settle(page)
-
-
-def done(page):
-    return int(page.get_attribute(".pk", "data-done"))
 
 
 def test_three_pairs_by_keyboard_a_reload_an_undo_and_the_preferences(
@@ -73,7 +44,8 @@ def test_three_pairs_by_keyboard_a_reload_an_undo_and_the_preferences(
     assert page.is_hidden('[data-act="log-out"]')  # nobody logged in
 
     page.keyboard.press("u")
-    page.wait_for_selector('.pk[data-state="ready"]')
+    wait_for_done(page, 2)
+    settle(page)
     undone = page.get_attribute(".pk", "data-task")
     assert pressed.pop(undone) == "4"
     assert done(page) == 2
@@ -145,8 +117,9 @@ def test_a_double_press_votes_once(chromium, start_app, tmp_path):
     settle(page)
     page.keyboard.press("1")
     page.keyboard.press("1")
-    page.wait_for_function("() => document.querySelector('.pk').dataset.done === '1'")
+    wait_for_done(page, 1)
     settle(page)
+    page.wait_for_timeout(500)
     assert done(page) == 1
     with VoteStore.open(folder / "votes.db") as store:
         assert len(store.votes()) == 1

@@ -1,0 +1,150 @@
+// Requests, and the outbox: what the rater did and the server has not confirmed, in order. Each
+// entry has a key of its own in localStorage, under the rater's id: it survives a reload and a
+// crash, and two tabs overwrite nothing of each other. Every entry has a UUID made at the key
+// press, so sending it again changes nothing.
+
+const API = "/api/v1/";
+const MOST_WAITING = 200;
+const SLOWEST_RETRY_MS = 15000;
+
+// The server answered, and said no.
+class Refused extends Error {
+  constructor(status, said) {
+    super(said.error || String(status));
+    this.status = status;
+    this.said = said;
+  }
+  // Whether sending it again can never help.
+  get isFinal() { return [400, 404, 409, 413, 422].includes(this.status); }
+}
+
+async function ask(path, body, options) {
+  const sent = body
+    ? { method: "POST", body: JSON.stringify(body),
+        headers: { "content-type": "application/json", "x-prefkit": "1" } }
+    : {};
+  const reply = await fetch(API + path, { ...sent, ...options });
+  const type = reply.headers.get("content-type") || "";
+  const value = type.includes("json") ? await reply.json() : { error: await reply.text() };
+  if (reply.ok) return value;
+  throw new Refused(reply.status, value);
+}
+
+function newId() {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  // Over plain http on a network there is no randomUUID.
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 15) | 64;
+  bytes[8] = (bytes[8] & 63) | 128;
+  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}
+
+class Outbox {
+  constructor(owner) {
+    this.prefix = "prefkit.out." + owner + ".";
+    this.entries = kept.keys(this.prefix).map((key) => this.read(key)).filter(Boolean);
+  }
+
+  read(key) {
+    try { return { ...JSON.parse(kept.read(key)), key }; } catch { return null; }
+  }
+
+  get isFull() { return this.entries.length >= MOST_WAITING; }
+
+  // kind: "vote", "undo", "flag" or "seen"; facts: what the page wants to know of it later.
+  add(kind, path, body, facts) {
+    const last = this.entries.at(-1);
+    const place = last ? Number(last.key.slice(this.prefix.length).split(".")[0]) + 1 : 0;
+    const key = this.prefix + String(place).padStart(9, "0") + "." + body.id;
+    const entry = { kind, path, body, ...facts };
+    if (!kept.write(key, JSON.stringify(entry))) say(t("not_kept"), true);
+    this.entries.push({ ...entry, key });
+  }
+
+  drop(entry) {
+    kept.drop(entry.key);
+    this.entries = this.entries.filter((other) => other.key !== entry.key);
+  }
+
+  // A vote that was refused takes its undo along, which would undo another one.
+  dropWithUndo(entry) {
+    const id = entry.body.id;
+    this.entries.filter((other) => other.of === id).forEach((other) => this.drop(other));
+    this.drop(entry);
+  }
+
+  get waiting() { return this.entries.filter((entry) => entry.kind !== "seen").length; }
+  votes() { return this.entries.filter((entry) => entry.kind === "vote"); }
+}
+
+let outbox = null;
+let draining = false;
+let wake = () => {};
+let offlineFor = 0;
+
+const pause = (ms) => new Promise((done) => { wake = done; setTimeout(done, ms); });
+
+function bodyToSend(entry) {
+  if (entry.kind !== "vote") return entry.body;
+  return { ...entry.body, have: tokensHeld().filter((token) => token !== entry.body.token) };
+}
+
+// Sends what waits, one by one and in order; ends when all is sent or the session ended.
+async function drain() {
+  if (!S.me) return;
+  if (draining) { wake(); return; }
+  draining = true;
+  try {
+    while (outbox.entries.length && await sendFirst());
+  } finally {
+    draining = false;
+  }
+  refill();
+}
+
+// Tries the first that waits; false where it makes no sense to go on.
+async function sendFirst() {
+  const [entry] = outbox.entries;
+  let reply = null;
+  try {
+    reply = await ask(entry.path, bodyToSend(entry));
+  } catch (fault) {
+    if (!(fault instanceof Refused && fault.isFinal)) return bear(fault);
+    outbox.dropWithUndo(entry);
+    onRefused(entry, fault);
+    return true;
+  }
+  outbox.drop(entry);
+  offlineFor = 0;
+  onConfirmed(entry, reply);
+  return true;
+}
+
+// After a fault that may pass: say so and wait. False where the session ended: on to the log-in.
+async function bear(fault) {
+  const n = outbox.waiting;
+  if (fault instanceof Refused && fault.status === 401) {
+    location.assign("/login"); // what was not sent waits here for its rater
+    return false;
+  }
+  const why = fault instanceof Refused ? fault.message : t("no_answer");
+  say(n ? t("not_saved_yet", { why, n }) : t("trying_again", { why }), true);
+  offlineFor += 1;
+  await pause(Math.min(500 * 2 ** offlineFor, SLOWEST_RETRY_MS));
+  return true;
+}
+
+// An answer to a question, however long it takes; null where the session ended.
+async function insist(path) {
+  for (;;) {
+    try {
+      const reply = await ask(path);
+      offlineFor = 0;
+      return reply;
+    } catch (fault) {
+      if (fault instanceof Refused && fault.isFinal) throw fault;
+      if (!(await bear(fault))) return null;
+    }
+  }
+}

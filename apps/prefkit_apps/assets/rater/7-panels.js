@@ -1,0 +1,170 @@
+// The panels: guidelines, the rater's own votes, help with keys, language and colours.
+
+const SEEN = "prefkit.seen.";
+let taking = ""; // the action whose new key is the next one pressed
+
+const panel = (name) => find('dialog[data-panel="' + name + '"]');
+
+function togglePanel(name) {
+  const dialog = panel(name);
+  if (dialog.open) { dialog.close(); return; }
+  const open = find("dialog[open]");
+  if (open) open.close();
+  dialog.showModal();
+}
+
+// Guidelines. Their version is noted the first time that a rater opens them.
+let guidelines = null;
+
+async function loadGuidelines() {
+  const read = await insist("guidelines");
+  if (!read) return;
+  guidelines = read;
+  slot("guidelines").innerHTML = read.html;
+  slot("version").textContent = t("version", { version: read.version });
+  const seen = kept.read(SEEN + S.me.id);
+  find(".pk-new").hidden = seen === read.version;
+  // Somebody who knows the old text is shown the new one.
+  if (seen && seen !== read.version && !find("dialog[open]")) openGuidelines();
+}
+
+function openGuidelines() {
+  togglePanel("guidelines");
+  if (!guidelines || kept.read(SEEN + S.me.id) === guidelines.version) return;
+  kept.write(SEEN + S.me.id, guidelines.version);
+  find(".pk-new").hidden = true;
+  const body = { id: newId(), version: guidelines.version };
+  outbox.add("seen", "guidelines/seen", body, {});
+  drain();
+}
+
+// The rater's own votes, newest first; each can be looked at and changed.
+async function openHistory() {
+  togglePanel("history");
+  if (!panel("history").open) return;
+  slot("history").replaceChildren();
+  await moreHistory(null);
+}
+
+async function moreHistory(before) {
+  const more = find(".pk-more");
+  more.hidden = true;
+  let found = null;
+  try {
+    found = await ask("history?limit=30" + (before === null ? "" : "&before=" + before));
+  } catch (fault) {
+    slot("history").append(make("li", "pk-quiet", fault.message || t("no_answer")));
+    return;
+  }
+  const time = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
+  for (const vote of found.votes) {
+    const row = make("li");
+    const button = make("button", "pk-plain", vote.key ? nameOf(vote.key) : vote.choice);
+    button.type = "button";
+    button.dataset.vote = vote.id;
+    row.append(button, make("span", "pk-quiet", time.format(new Date(vote.at))));
+    slot("history").append(row);
+  }
+  if (!slot("history").children.length) slot("history").append(make("li", "pk-quiet", t("history_none")));
+  if (found.votes.length === 30) {
+    more.hidden = false;
+    more.dataset.before = String(found.votes.at(-1).before);
+  }
+}
+
+// Help: every key, and a button to change it.
+function buildHelp() {
+  const rows = ACTIONS.map((action) => {
+    const row = make("tr");
+    row.append(make("th", "", nameOf(action)));
+    row.firstChild.scope = "row";
+    const cell = make("td");
+    const button = make("button", "pk-plain pk-rebind");
+    button.type = "button";
+    button.dataset.rebind = action;
+    button.append(make("kbd", "", keyOf[action]));
+    button.setAttribute("aria-label", t("change_key", { action: nameOf(action), key: keyOf[action] }));
+    cell.append(button);
+    row.append(cell);
+    return row;
+  });
+  slot("keys").replaceChildren(...rows);
+}
+
+function startTaking(action) {
+  taking = action;
+  sayInHelp(t("press_new_key", { action: nameOf(action) }));
+}
+
+function takeNewKey(key) {
+  const holder = rebind(taking, key);
+  if (holder !== null) {
+    sayInHelp(t("key_taken", { key, action: nameOf(holder) }), true);
+    return;
+  }
+  sayInHelp(t("key_changed", { key, action: nameOf(taking) }));
+  const action = taking;
+  taking = "";
+  buildHelp();
+  find('[data-rebind="' + action + '"]').focus();
+}
+
+function sayInHelp(text, isError) {
+  const said = slot("said");
+  said.textContent = text;
+  said.classList.toggle("pk-error", Boolean(isError));
+}
+
+function resetKeys() {
+  taking = "";
+  bindKeys({});
+  keepKeys();
+  buildHelp();
+  sayInHelp(t("keys_reset"));
+}
+
+// Language and colours: the browser's, until the rater says otherwise.
+const darkSystem = window.matchMedia("(prefers-color-scheme: dark)");
+
+function paintTheme() {
+  const dark = S.me && S.me.theme ? S.me.theme === "dark" : darkSystem.matches;
+  document.body.classList.toggle("dark", dark);
+  document.documentElement.style.colorScheme = dark ? "dark" : "light";
+}
+
+// Everything that is written in the rater's language, written anew.
+function translate() {
+  speak(S.me.locale);
+  buildQuestions();
+  bindKeys(changedKeys());
+  buildHelp();
+  if (S.progress) showProgress(S.progress);
+  if (guidelines) slot("version").textContent = t("version", { version: guidelines.version });
+  if (S.draft) showDraft();
+  for (const item of itemsHeld()) item.nodes = prepare(item.pair).nodes;
+  if (S.shown) fill(S.shown);
+}
+
+// Keeps what the rater wishes: at once here, and with their account; whether that went well.
+async function wish(changes) {
+  Object.assign(S.me, changes);
+  try {
+    await ask("me", changes, { method: "PUT" });
+    return true;
+  } catch {
+    sayInHelp(t("wish_not_kept"), true);
+    return false;
+  }
+}
+
+function onWish(event) {
+  if (!S.me) return;
+  const { name, value } = event.target;
+  if (name === "locale") { wish({ locale: value || null }); translate(); }
+  else if (name === "theme") { wish({ theme: value || null }); paintTheme(); }
+  else if (name === "pk-edit-side") chooseEditSide(value);
+  else if (event.target.id === "pk-note") {
+    S.draft.note = value;
+    flag(true);
+  }
+}

@@ -133,3 +133,22 @@ def test_an_old_vote_can_be_left_without_a_keyboard(phone, start_app, tmp_path):
     page.wait_for_function("t => document.querySelector('.pk').dataset.task === t", arg=current)
     votes, faults = votes_of(folder)
     assert ([vote.strength for vote in votes], faults) == ([0], [])
+
+
+def test_a_reason_that_is_asked_for_can_be_sent_without_a_keyboard(phone, start_app, tmp_path):
+    folder = workspace(tmp_path, pairs(2), rationale_at=3)
+    page = phone()
+    page.goto(start_app(folder).url)
+    settle(page)
+    page.get_by_role("button", name="Tie").tap()
+    wait_for_done(page, 1)
+    settle(page)
+    assert page.locator('[data-act="send"]').is_hidden()
+    page.get_by_role("button", name="Left is much better").tap()
+    said(page, "why?")
+    page.fill("#pk-reason", "shorter")
+    page.get_by_role("button", name="Send the vote").tap()
+    wait_for_done(page, 2)
+    votes, faults = votes_of(folder)
+    assert [(vote.strength, vote.rationale) for vote in votes] == [(0, None), (3, "shorter")]
+    assert faults == []

@@ -93,6 +93,7 @@ function showDraft() {
   const reason = find("#pk-reason");
   if (reason.value !== S.draft.rationale) reason.value = S.draft.rationale;
   find(".pk-why").hidden = !S.draft.rationale && !S.reasonOpen;
+  find(".pk-send").hidden = heldVote === null;
   find('[data-act="flag"]').setAttribute("aria-pressed", String(S.draft.flagged));
   find(".pk-noting").hidden = !S.draft.flagged;
   const note = find("#pk-note");

@@ -3,7 +3,7 @@
 function act(action, from) {
   if (VOTES.includes(action)) { choose(action, from); return; }
   const deeds = {
-    undo, fold: toggleFold, edit: openEdit, ask: startAsking, reason: openReason,
+    undo, send: () => leaveReason(from), fold: toggleFold, edit: openEdit, ask: startAsking, reason: openReason,
     diff: () => toggleMode("diff"), raw: () => toggleMode("raw"),
     flag: () => { if (S.draft) flag(!S.draft.flagged); },
     guidelines: openGuidelines, history: openHistory, help: () => togglePanel("help"),

@@ -50,7 +50,14 @@ def _alphas(groups: Mapping[str, Agreement], title: str) -> str | None:
 
 def _alpha(name: str, found: Agreement) -> Bar:
     assert found.alpha is not None
-    return Bar(name, found.alpha.value, found.alpha.low, found.alpha.high)
+    low, high = found.alpha.low, found.alpha.high
+    # As in the table below: the plot writes out what it is given.
+    return Bar(
+        name,
+        round(found.alpha.value, 2),
+        None if low is None else round(low, 2),
+        None if high is None else round(high, 2),
+    )
 
 
 def bias(found: Sequence[Bias]) -> str | None:

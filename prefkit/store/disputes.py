@@ -67,7 +67,7 @@ def inbox(
     return found, total
 
 
-def _disputes(reviewer: str) -> sa.Select[Any]:
+def _disputes(reviewer: str) -> Any:
     """Full label tasks with two different votes of people, or a flag."""
     n = sa.func.count()
     of_choice = [sa.func.sum(sa.case((standing.c.choice == c, 1), else_=0)) for c in COUNTED]
@@ -118,15 +118,13 @@ def _who_decided(reviewer: str) -> tuple[Any, Any, Any]:
         .subquery()
     )
 
-    def stands(is_kind: Any) -> Any:
+    def stands(*kinds: str) -> Any:
         own, case = standing.alias(), tasks.alias()
         return sa.exists().where(
             own.c.rater == reviewer,
             own.c.task_id == case.c.id,
             case.c.comparison_id == tasks.c.id,
-            is_kind(case.c.kind),
+            case.c.kind.in_(kinds),
         )
 
-    return decided, stands(lambda kind: kind == "adjudicate"), stands(
-        lambda kind: kind != "adjudicate"
-    )  # fmt: skip
+    return decided, stands("adjudicate"), stands("label", "gold", "repeat")

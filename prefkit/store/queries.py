@@ -101,8 +101,8 @@ def progress(database: Database) -> Progress:
     columns = [sa.func.coalesce(sa.func.sum(column), 0) for column in (tasks.c.k, most, full)]
     query = sa.select(*columns, sa.func.count()).where(_LABELS)
     with bounded(database) as connection:
-        wanted, done, n_full, n_tasks = connection.execute(query).one()
-    return Progress(int(wanted), int(done), int(n_tasks), int(n_full))
+        wanted, done, n_full, n_tasks = map(int, connection.execute(query).one())
+    return Progress(wanted, done, n_tasks, n_full)
 
 
 def progress_by_day(database: Database) -> list[Day]:

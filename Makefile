@@ -1,12 +1,14 @@
 # prefkit: `make demo` and `make test` need git, make, Python 3.11-3.13 and pip, nothing else.
 # ARGS are passed on:  make demo ARGS="--seed 1"    make test ARGS="tests/core -x"
 # PYTHON names the interpreter to build .venv with, TORCH_INDEX another index for PyTorch.
+# Tests run in JOBS processes, by default one for each core, four at most (each may take 4 GiB).
 
 .PHONY: help demo test check format bench-train bench-annotate vllm-cpu screenshots install install-dev clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
 ARGS ?=
+JOBS ?= auto
 export PYTHON
 BOOTSTRAP = python=$$(sh tools/find_python.sh) && "$$python" tools/bootstrap.py
 
@@ -25,7 +27,7 @@ demo: install
 	@.venv/bin/prefkit demo $(ARGS)
 
 test: install-dev
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: install-dev
 	.venv/bin/ruff check .

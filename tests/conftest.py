@@ -6,7 +6,7 @@ import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 # Before any import of transformers, vLLM or gradio: they read these once.
 os.environ.update(
@@ -17,6 +17,9 @@ os.environ.update(
     GRADIO_ANALYTICS_ENABLED="False",
     TOKENIZERS_PARALLELISM="false",
 )
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One process a core: more threads would only wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import components
 import pytest
@@ -54,6 +57,17 @@ def smollm2():
     from prefkit.policy.resolve import resolve_model
 
     return resolve_model("smollm2")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of `pytest -n` tells its parent what was missing."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["missing"] = components.missing
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    components.missing.update(getattr(node, "workeroutput", {}).get("missing", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -32,7 +32,7 @@ class Timed:
 def main(job: dict[str, Any]) -> None:
     from prefkit.core.heap import one_heap
 
-    one_heap()  # as the command line does before it trains
+    one_heap()  # as `prefkit train` does for fp32
 
     import torch
 

@@ -15,7 +15,6 @@ from typer.core import TyperGroup
 
 from prefkit.cli.output import show_error, stderr
 from prefkit.core.errors import PrefkitError, ToldElsewhere, from_os_error
-from prefkit.core.heap import one_heap
 from prefkit.core.threads import wait_without_spinning
 
 INTERRUPTED = 130
@@ -43,8 +42,6 @@ VERBS = {
     "status": "Say where each round stands and what to run next.",
     "store": "Look after the vote store: info, backup, verify, migrate.",
 }
-# Verbs whose process trains: before their modules start threads, the heap is told so.
-TRAINING_VERBS = ("demo", "train", "loop")
 MODULES = {"import": "import_"}  # verbs whose names Python keeps for itself
 
 
@@ -60,8 +57,6 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS:
             return None
-        if cmd_name in TRAINING_VERBS:
-            one_heap()
         module = importlib.import_module(f"prefkit.cli.{MODULES.get(cmd_name, cmd_name)}")
         command = typer.main.get_command(module.app)
         command.name = cmd_name

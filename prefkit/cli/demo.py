@@ -29,7 +29,7 @@ def demo(
 ) -> None:
     """Run the whole job on a 135M model: generate, vote by a rule, curate, train, compare.
 
-    Two rounds, unattended, 11 to 16 minutes on two cores, no network and no GPU. A second run
+    Two rounds, unattended, 9 to 15 minutes on two cores, no network and no GPU. A second run
     goes on where the first stood, or shows what stands.
 
     Example: prefkit demo --seed 1

@@ -10,6 +10,7 @@ import typer
 
 from prefkit.cli.output import facts_table, finish, progress_bars
 from prefkit.cli.source import MAP_HELP, read_map
+from prefkit.core.heap import one_heap
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,6 +60,8 @@ def train(
     from prefkit.training import train as train_adapter
 
     settings = parse_settings(TrainSettings, {}, overrides or [], where="--set")
+    if settings.dtype == "float32":
+        one_heap()
     with progress_bars() as progress:
         result = train_adapter(
             model,

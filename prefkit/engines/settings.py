@@ -22,7 +22,7 @@ class EngineSettings(Settings):
     batch_size: int | None = Field(
         default=None,
         ge=1,
-        description="Answers written at once; null takes 64 on a CPU and 256 on a GPU.",
+        description="Answers written at once; null takes 128 on a CPU and 256 on a GPU.",
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         default="auto", description="Precision of the weights; auto is bfloat16."

@@ -60,7 +60,7 @@ class TransformersEngine:
         self.decoder = Decoder(
             model,
             stop_ids=self.stop_ids,
-            batch_size=settings.batch_size or (64 if on_cpu else 256),
+            batch_size=settings.batch_size or (128 if on_cpu else 256),
             # Padding inside a row would shift a window that counts columns.
             share_prefix=full,
             virtual=virtual,

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from rater_pages import done, press, settle, wait_for_done, workspace
+from rater_pages import done, press, said, settle, wait_for_done, workspace
 from store_cases import pair, pairs
 
 from prefkit.aggregation import aggregate
@@ -209,6 +209,7 @@ def test_sigterm_ends_with_0_and_the_counts_as_one_json_line(chromium, start_app
     page.goto(app.url)
     settle(page)
     press(page, "3")
+    said(page, "Saved: Left is slightly better")
     code, out = app.stop(signal.SIGTERM)
     assert code == 0
     assert json.loads(out.splitlines()[-1])["done"] == 1

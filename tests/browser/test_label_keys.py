@@ -84,6 +84,22 @@ def test_the_keystrokes_of_five_tasks(page, start_app, tmp_path):
     assert all(vote.aspects == {} for vote in votes if vote is not rated)
 
 
+def test_the_questions_are_in_view_however_long_the_answers_are(page, start_app, tmp_path):
+    long = "A line.\n\n" * 60
+    folder = workspace(tmp_path, [pair("q", long, long + "More.")], aspects=ASPECTS)
+    page.goto(start_app(folder).url)
+    settle(page)
+    boxes = (
+        "[...document.querySelectorAll('.pk-extra, .pk-bar')].map(e => e.getBoundingClientRect())"
+    )
+    extra, bar = page.evaluate(boxes)
+    assert 0 < extra["top"] < extra["bottom"] <= bar["top"]
+    page.keyboard.press("r")
+    page.wait_for_timeout(100)
+    box = page.locator("#pk-reason").bounding_box()
+    assert box["y"] + box["height"] <= page.evaluate(boxes)[1]["top"]
+
+
 def test_reason_confidence_edit_and_flag_go_with_the_vote(page, start_app, tmp_path):
     folder = workspace(tmp_path, [pair("q", "one answer", "two answers")], confidence=True)
     page.goto(start_app(folder).url)

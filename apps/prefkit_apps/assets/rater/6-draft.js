@@ -194,7 +194,10 @@ function openEdit() {
 function chooseEditSide(side) {
   const { edit } = S.draft;
   for (const input of all('[name="pk-edit-side"]')) input.checked = input.value === side;
-  find("#pk-edit").value = edit && edit.side === side ? edit.text : rawOf(S.shown.pair[side]);
+  const field = find("#pk-edit");
+  field.value = edit && edit.side === side ? edit.text : rawOf(S.shown.pair[side]);
+  field.setSelectionRange(0, 0);
+  field.scrollTop = 0;
 }
 
 function keepEdit() {

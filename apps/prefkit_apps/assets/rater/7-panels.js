@@ -75,10 +75,14 @@ async function moreHistory(before) {
 // Help: every key, and a button to change it.
 function buildHelp() {
   const rows = ACTIONS.map((action) => {
+    // Roles: in two columns, as the style has it, a browser may no longer take it for a table.
     const row = make("tr");
+    row.setAttribute("role", "row");
     row.append(make("th", "", nameOf(action)));
     row.firstChild.scope = "row";
+    row.firstChild.setAttribute("role", "rowheader");
     const cell = make("td");
+    cell.setAttribute("role", "cell");
     const button = make("button", "pk-plain pk-rebind");
     button.type = "button";
     button.dataset.rebind = action;

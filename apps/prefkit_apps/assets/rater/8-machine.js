@@ -107,7 +107,7 @@ function cast(key, from) {
   const body = { id: newId(), token: pair.token, key, active_ms: clock.read(), ...extras() };
   if (painted_ms !== undefined) Object.assign(body, { painted_ms, next_ms });
   if (pair.again) body.replaces = pair.again;
-  outbox.add("vote", "votes", body, { task: pair.task_id, key });
+  outbox.add("vote", "votes", body, { task: pair.task_id });
   kept.drop(DRAFT + S.me.id);
   heldVote = null;
   if (pair.again) {
@@ -146,7 +146,7 @@ function onConfirmed(entry, reply) {
   if (entry.kind === "undo") onUndone(reply);
   if (entry.kind === "vote" || entry.kind === "undo") take(reply);
   if (entry.kind === "vote") {
-    const said = nameOf(entry.key);
+    const said = nameOf(entry.body.key);
     const n = outbox.waiting;
     say(n ? t("saved_but", { said, n }) : t(reply.saved.late ? "saved_late" : "saved", { said }));
   }

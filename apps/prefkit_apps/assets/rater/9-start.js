@@ -92,7 +92,10 @@ function listen() {
   const beating = setInterval(() => beat(), BEAT_MS);
   listening.signal.addEventListener("abort", () => clearInterval(beating));
   new ResizeObserver(() => {
-    root.style.setProperty("--pk-bar", find(".pk-bar").offsetHeight + "px");
+    const height = find(".pk-bar").offsetHeight + "px";
+    root.style.setProperty("--pk-bar", height);
+    // What gets the focus must not come to lie under the bar.
+    document.documentElement.style.scrollPaddingBottom = height;
   }).observe(find(".pk-bar"));
 }
 

@@ -15,13 +15,8 @@ SCRIPTS = ("elements.js", "panels.js", "pairs.js", "tabs.js")  # one script, in 
 def add_lead_page(page: Blocks) -> None:
     """Put the page at PATH of an app whose first page is done. Raters never get its HTML."""
     import gradio as gr
-    from gradio.components.navbar import Navbar
 
-    # Of several pages Gradio makes a bar with links, on each of them.
-    with page:
-        Navbar(visible=False)
     with page.route("Lead", PATH, show_in_navbar=False):
-        Navbar(visible=False)
         gr.HTML(
             # In the template: as css_template the rules for the dark theme would not apply.
             html_template=f"<style>{_asset('lead.css')}</style>{_asset('lead.html')}",

@@ -186,10 +186,15 @@ def test_of_gradio_only_the_page_and_its_files_are_there(app, browser, everybody
                 assert reply.status_code == expected, f"{method} {path} as {name}"
                 assert method == "HEAD" or reply.json().keys() == {"error"}
     assert {"/theme.css", "/favicon.ico"} <= files
-    for name, status in (("nobody", 303), ("kim", 403), ("reviewer", 200), ("lead", 200)):
-        assert ask(browser, "GET", "/lead", everybody[name]).status_code == status, name
+    assert ask(browser, "GET", "/lead", everybody["nobody"]).status_code == 303
     assert ask(browser, "GET", "/", everybody["nobody"]).status_code == 303
     assert ask(browser, "GET", "/", everybody["token of a lead, all"]).status_code == 403
+
+
+@pytest.mark.parametrize(("role", "status"), [("rater", 403), ("reviewer", 200), ("lead", 200)])
+def test_the_leads_page_is_for_reviewers_and_leads(browser, team, role, status):
+    headers = team.headers(team.session(team.add(f"a {role} of pages", role)))
+    assert ask(browser, "GET", "/lead", headers).status_code == status
 
 
 def test_the_page_is_drawn_for_a_rater_and_an_upload_is_refused(browser, team):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ def add_lead_page(page: Blocks) -> None:
     """Put the page at PATH of an app whose first page is done. Raters never get its HTML."""
     import gradio as gr
 
+    # Gradio says so of every app of several pages, although we ask for no such mode.
+    warnings.filterwarnings("ignore", "SSR mode is not supported", UserWarning)
     with page.route("Lead", PATH, show_in_navbar=False):
         gr.HTML(
             # In the template: as css_template the rules for the dark theme would not apply.

@@ -58,16 +58,15 @@ const PANELS = {
     const rows = found.rows.map(({ facts: who, quality }) => {
       const name = who.name || "erased person " + who.rater;
       const flags = quality ? quality.flags.map((flag) => words[flag] || flag).join(", ") : "";
-      return [name, who.role || "–", who.n_votes,
+      return [name, flags ? make("span", { class: "pl-warn" }, flags) : "–", who.role || "–", who.n_votes,
         quality ? share(quality.agreement) : "–", quality ? share(quality.gold) : "–",
         quality ? share(quality.repeats) : "–", quality ? share(quality.left) : "–",
         quality && quality.median_ms !== null ? (quality.median_ms / 1000).toFixed(1) + " s" : "–",
-        who.n_late, who.n_skipped, who.n_flags,
-        flags ? make("span", { class: "pl-warn" }, flags) : "–"];
+        who.n_late, who.n_skipped, who.n_flags];
     });
-    into.replaceChildren(heading("Raters"), note("A word in the last column is a reason to look, not a verdict: no vote is left out for it."),
+    into.replaceChildren(heading("Raters"), note("A word beside a name is a reason to look, not a verdict: no vote is left out for it."),
       figure(found.plot) || "",
-      table("Raters", ["name", "role", "votes", "as most others", "gold right", "same again", "left", "median time", "late", "skipped", "flagged", "look at"], rows));
+      table("Raters", ["name", "look at", "role", "votes", "as most others", "gold right", "same again", "left", "median time", "late", "skipped", "flagged"], rows));
   },
 
   async disputes(into, decided, page) {

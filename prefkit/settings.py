@@ -69,7 +69,7 @@ def parse_settings(
     merged: dict[str, Any] = _copy(values)
     places: dict[Path_, str] = {key: f"{where}:{line}" for key, line in (lines or {}).items()}
     for override in overrides:
-        places[_lay_over(merged, override)] = f"--set {override}"
+        places[_lay_over(merged, override, model)] = f"--set {override}"
     try:
         return model.model_validate(merged)
     except ValidationError as error:
@@ -82,12 +82,12 @@ def _copy(values: Any) -> Any:
     return values
 
 
-def _lay_over(values: dict[str, Any], override: str) -> Path_:
-    """Set the value; the path of its key."""
+def _lay_over(values: dict[str, Any], override: str, model: type[BaseModel]) -> Path_:
+    """Set the value; the path of its key, one of ``model``'s if it is right."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(
-            f"--set {override!r}: expected KEY=VALUE", hint="for example --set train.beta=0.2"
+            f"--set {override!r}: expected KEY=VALUE", hint=f"for example --set {_example(model)}"
         )
     try:
         value = yaml.safe_load(text)
@@ -102,6 +102,17 @@ def _lay_over(values: dict[str, Any], override: str) -> Path_:
         at = below
     at[last] = value
     return (*parents, last)
+
+
+def _example(model: type[BaseModel]) -> str:
+    """A KEY=VALUE that ``model`` takes: its first plain value, at its default."""
+    for name, field in model.model_fields.items():
+        value = field.default
+        if isinstance(value, BaseModel):
+            return f"{name}.{_example(type(value))}"
+        if isinstance(value, str | int | float):
+            return f"{name}={value}"
+    return "KEY=VALUE"
 
 
 def _lines(node: yaml.Node | None, path: Path_ = ()) -> dict[Path_, int]:
@@ -140,8 +151,9 @@ def _faults(
             value = item["input"]
             # A whole section is no news to its author; a single value is.
             hidden = item["type"] == "missing" or isinstance(value, Mapping | list)
-            shown = ":" if hidden else f" is {value!r}:"
-            fault = f"{key}{shown} {message[:1].lower()}{message[1:]}"
+            shown = ": " if hidden else f" is {value!r}: "
+            # What is wrong with the whole has no key.
+            fault = f"{key + shown if key else ''}{message[:1].lower()}{message[1:]}"
         faults.append(f"{place}: {fault}")
     return faults
 

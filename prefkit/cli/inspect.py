@@ -56,6 +56,9 @@ def inspect(
     overlong: Annotated[
         Overlong, typer.Option(help="With --as-trained: as in prefkit train.")
     ] = Overlong.answers,
+    chat_template_kwargs: Annotated[
+        str, typer.Option(metavar="JSON", help="With --as-trained: as in prefkit train.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Look at a data file: its layout and why, counts, p, lengths and the first rows.
@@ -78,6 +81,7 @@ def inspect(
             split=split,
             revision=revision,
             mapping=read_map(mapping),
+            arguments=_object(chat_template_kwargs),
         )
         return
     records = _record_file(data)
@@ -110,6 +114,16 @@ def inspect(
         ],
         next_command=f"prefkit curate {quote(data)} --recipe quick --out curated",
     )
+
+
+def _object(text: str) -> dict[str, Any]:
+    from prefkit.core.errors import ConfigError
+    from prefkit.formats.values import object_value
+
+    try:
+        return object_value(text, "--chat-template-kwargs")
+    except ValueError as error:
+        raise ConfigError(str(error), hint='for example {"enable_thinking": false}') from None
 
 
 def _record_file(data: str) -> tuple[str, int] | None:

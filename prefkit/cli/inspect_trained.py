@@ -31,7 +31,8 @@ def inspect_as_trained(
     as_json: bool,
     **where: Any,
 ) -> None:
-    """Print the inspection; where: layout, split, revision and mapping of the data."""
+    """Print the inspection; where: layout, split, revision and mapping of the data, and
+    arguments for the chat template."""
     from prefkit.core.errors import require
 
     require("transformers", "train")
@@ -66,7 +67,7 @@ def _read(data: str, where: Mapping[str, Any]) -> ReadRows:
 
     if is_workspace(data):
         loaded, _ = examples_of(data)
-        return read_rows(loaded.table)
+        return read_rows(loaded.table, arguments=where["arguments"])
     return read_rows(data, **where)
 
 
@@ -90,6 +91,7 @@ def _json(
         "dropped": found.rows.dropped,
         "left_out": {"tied": read.read.n_tied} if read.read.n_tied else {},
         "n_flipped": read.read.n_flipped,
+        "n_without_p": read.read.n_without_p,
         "n_truncated": found.rows.n_truncated,
         "findings": {kind: list(ids) for kind, ids in found.findings.items()},
         "p": dict(found.p),
@@ -122,6 +124,11 @@ def _screen(model: str, read: ReadRows, found: Inspection, max_length: int) -> l
         ("truncated", f"{rows.n_truncated}, to {max_length} tokens"),
         *([("answers left out", f"{read.read.n_tied} tied")] if read.read.n_tied else []),
         *([("sides swapped", f"{read.read.n_flipped} (p < 0.5)")] if read.read.n_flipped else []),
+        *(
+            [("rows without p", f"{read.read.n_without_p}, taken as certain")]
+            if read.read.n_without_p
+            else []
+        ),
         *((f"median tokens, {name}", f"{n:g}") for name, n in found.tokens.items()),
         *_length_facts(found),
     ]

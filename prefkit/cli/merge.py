@@ -16,13 +16,14 @@ app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_com
 @app.command()
 def merge(
     adapter: Annotated[Path, typer.Argument(help="Adapter folder, such as OUT/adapter.")],
-    out: Annotated[Path, typer.Option(help="Folder for the model; an earlier merge is replaced.")],
+    out: Annotated[Path, typer.Option(help="Folder for the model.")],
     model: Annotated[
         str | None, typer.Option(help="Base model; by default the one that the adapter names.")
     ] = None,
     dtype: Annotated[
         str, typer.Option(help="Stored as auto (the base's), bfloat16, float16 or float32.")
     ] = "auto",
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier merge in OUT.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write an adapter merged into its base model, with tokenizer, chat template and card.
@@ -39,7 +40,9 @@ def merge(
     from prefkit.training.merge import merge as write
 
     with progress_bars() as progress:
-        merged = write(adapter, out, model=model, dtype=dtype, progress=progress)
+        merged = write(
+            adapter, out, model=model, dtype=dtype, overwrite=overwrite, progress=progress
+        )
     lost = f"{merged.rounding:.1%} of what was learned"
     facts: list[tuple[str, object]] = [
         ("layers", merged.n_layers),

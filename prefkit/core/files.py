@@ -115,7 +115,10 @@ def read_json(path: Path) -> Any:
         raise from_os_error(error, path) or error from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         line = getattr(error, "lineno", 1)
-        raise DataError(f"{path}:{line}: not JSON: {error}") from None
+        raise DataError(
+            f"{path}:{line}: not JSON: {error}",
+            hint="mend this line, or make the file again: it may have been cut short",
+        ) from None
 
 
 def file_digest(path: Path) -> str:

@@ -7,19 +7,33 @@ none, end in an error that says what was seen and how to map the columns.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prefkit.core.errors import DataError
 from prefkit.core.registry import Registry, did_you_mean
 from prefkit.formats.layouts import ALIASES, LAYOUTS, PAIRS, Layout
-from prefkit.formats.rows import Row, Rows
+from prefkit.formats.rows import Row, Rows, first_faults
 from prefkit.formats.train_layouts import TRAIN_LAYOUTS
-from prefkit.formats.values import kind_of
+from prefkit.formats.values import kind_of, shown
 
 N_SAMPLED = 200
 N_NEAREST = 3  # layouts whose misfit a refusal explains
+# Rows whose cells are told one by one, however few fit; of more than that only the lesser half.
+MOST_MISTYPED = 5
+# What the kinds of cells are called in messages.
+_WORDS = {
+    "text": "text",
+    "transcript": "a transcript",
+    "turns": "a transcript",
+    "messages": "messages",
+    "answer": "messages",
+    "prefkit": "messages",
+    "list": "a list",
+    "object": "an object",
+    "number": "a number",
+}
 # A row that does not fit is an error by row later; a column mostly of another kind is another
 # layout.
 ENOUGH = 0.8
@@ -62,7 +76,7 @@ def detect(
         candidates = [holding.get(layout)]
     fitting = [entry for entry in candidates if not misfits(entry, kinds)]
     if len(fitting) != 1:
-        raise _refusal(rows, kinds, candidates, fitting)
+        raise _refusal(rows, columns, kinds, candidates, fitting)
     found = fitting[0]
     used = {
         ours: columns[ours] for ours in (*found.needs, *found.optional, *EXTRAS) if ours in columns
@@ -108,10 +122,9 @@ def _refuse_unclear_prompt(rows: Rows, present: Sequence[str], columns: Mapping[
 
 def misfits(entry: Layout, kinds: Mapping[str, Counter[Any]]) -> list[str]:
     """Why ``entry`` is not the layout; empty if it fits."""
-    found = [f"column {name!r} would be left out" for name in entry.forbids if name in kinds]
+    found = _column_misfits(entry, kinds)
     for column, allowed in entry.needs.items():
         if column not in kinds:
-            found.append(f"column {column!r} is missing")
             continue
         counts = kinds[column]
         # Rows without a value say nothing of the layout; they are errors by row.
@@ -119,10 +132,17 @@ def misfits(entry: Layout, kinds: Mapping[str, Counter[Any]]) -> list[str]:
         n_fit = sum(counts[kind] for kind in allowed)
         if n_given == 0 or n_fit < ENOUGH * n_given:
             found.append(f"{column} is {_listed(counts)}, not {' or '.join(allowed)}")
+    return found
+
+
+def _column_misfits(entry: Layout, columns: Collection[str]) -> list[str]:
+    """Columns for which ``entry`` is not the layout, whatever they hold."""
+    left_out = [name for name in entry.forbids if name in columns]
     if entry.alone:
         known = {*entry.needs, *entry.optional, *EXTRAS, *FIT, *entry.forbids}
-        found += [f"column {name!r} would be left out" for name in kinds if name not in known]
-    return found
+        left_out += [name for name in columns if name not in known]
+    found = [f"column {name!r} would be left out" for name in left_out]
+    return found + [f"column {name!r} is missing" for name in entry.needs if name not in columns]
 
 
 def _sample(values: Sequence[Row]) -> list[Row]:
@@ -136,8 +156,9 @@ def _evidence(
 ) -> list[str]:
     lines = [found.about]
     for ours in found.needs:
-        shown = ours if used[ours] == ours else f"{ours} (column {used[ours]!r})"
-        lines.append(f"{shown} is {_listed(kinds[ours])} in {n_sampled} sampled rows")
+        lines.append(
+            f"{_shown_as(ours, used)} is {_listed(kinds[ours])} in {n_sampled} sampled rows"
+        )
     extras = [name for name in used if name not in found.needs]
     if extras:
         lines.append(f"also used: {', '.join(extras)}")
@@ -153,16 +174,27 @@ def _listed(counts: Counter[Any]) -> str:
 
 def _refusal(
     rows: Rows,
+    columns: Mapping[str, str],
     kinds: Mapping[str, Counter[Any]],
     candidates: Sequence[Layout],
     fitting: Sequence[Layout],
 ) -> DataError:
-    seen = "; ".join(f"{name}: {_listed(counts)}" for name, counts in kinds.items())
+    seen = "; ".join(
+        f"{_shown_as(name, columns)}: {_listed(counts)}" for name, counts in kinds.items()
+    )
     if fitting:
         names = [entry.name for entry in fitting]
         return DataError(
             f"{rows.source}: the layout may be {' or '.join(names)} (seen: {seen})",
             hint=f"say which: --layout {names[0]}",
+        )
+    for_training = [entry for _, entry in TRAIN_LAYOUTS if not misfits(entry, kinds)]
+    elsewhere = bool(for_training) and for_training[0] not in candidates
+    faults = [] if elsewhere else _mistyped(rows, columns, candidates)
+    if faults and len(faults) <= max(MOST_MISTYPED, len(rows.values) // 2):
+        return DataError(
+            first_faults(faults),
+            hint="mend or leave out these rows, or name other columns: --map chosen=COLUMN",
         )
     lines = [f"{rows.source}: no known layout of preference pairs (seen: {seen})"]
     nearest = sorted(candidates, key=lambda entry: len(misfits(entry, kinds)))[:N_NEAREST]
@@ -173,10 +205,64 @@ def _refusal(
     )
     if any(set(pair) <= set(rows.columns) for pair in PAIRS):
         hint = f"pairs without a label are labelled first: prefkit annotate FILE; else {hint}"
-    for_training = [entry for _, entry in TRAIN_LAYOUTS if not misfits(entry, kinds)]
-    if for_training and for_training[0] not in candidates:
+    if elsewhere:
         hint = (
             f"as training data these rows are {for_training[0].name} ({for_training[0].target}): "
             "prefkit train and prefkit inspect --as-trained read them"
         )
     return DataError("\n".join(lines), hint=hint)
+
+
+def _mistyped(rows: Rows, columns: Mapping[str, str], candidates: Sequence[Layout]) -> list[str]:
+    """A line for each row with cells of another kind than its column's, its place first.
+
+    Where the columns alone make a layout: of several the one that most cells fit. Empty where they
+    make none.
+    """
+    named = [entry for entry in candidates if not _column_misfits(entry, columns)]
+    cells = {name: columns[name] for entry in named for name in entry.needs}
+    kinds = [{ours: kind_of(row.get(name)) for ours, name in cells.items()} for row in rows.values]
+
+    def misfit(entry: Layout) -> int:
+        return sum(
+            row[c] not in (*kinds_, "none") for row in kinds for c, kinds_ in entry.needs.items()
+        )
+
+    least = min(map(misfit, named), default=0)
+    nearest = [entry for entry in named if misfit(entry) == least]
+    wanted: dict[str, set[str]] = {}
+    for entry in nearest:
+        for column, allowed in entry.needs.items():
+            wanted.setdefault(column, set()).update(allowed)
+    for column, allowed in wanted.items():
+        present = {row[column] for row in kinds} - {"none"}
+        others = {kind for entry in candidates for kind in entry.needs.get(column, ())}
+        if present and not present & allowed and present <= others:
+            return []  # a whole column of another layout's kind
+        if present:  # else every cell of it is odd, because it is missing
+            allowed.add("none")
+    faults: list[str] = []
+    for index, (row, found) in enumerate(zip(rows.values, kinds, strict=True)):
+        odd = [
+            f"{cells[column]} is {_cell(row.get(cells[column]), found[column])}; expected "
+            f"{_words(allowed)}"
+            for column, allowed in wanted.items()
+            if found[column] not in allowed
+        ]
+        if odd:
+            faults.append(f"{rows.place(index)}: {'; '.join(odd)}")
+    return faults
+
+
+def _cell(value: Any, kind: str) -> str:
+    turns = " (a transcript)" if kind in ("transcript", "turns") else ""
+    return f"{shown(value)}{turns}"
+
+
+def _words(kinds: Collection[str]) -> str:
+    return " or ".join(dict.fromkeys(word for kind, word in _WORDS.items() if kind in kinds))
+
+
+def _shown_as(ours: str, columns: Mapping[str, str]) -> str:
+    """Our column, and theirs where it is called otherwise."""
+    return ours if columns[ours] == ours else f"{ours} (column {columns[ours]!r})"

@@ -9,7 +9,7 @@ same letters would lose them to the prompt.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
 from prefkit.core.records import Message, Messages
@@ -121,26 +121,26 @@ def read_prefkit(row: Mapping[str, Any]) -> Sides:
     "strings",
     "prompt, chosen, rejected as plain text (prompt may be called question or instruction)",
     {"prompt": _TEXT, "chosen": _TEXT, "rejected": _TEXT},
-    optional=("system",),
+    optional=("system", "tools"),
 )
 def read_strings(row: Mapping[str, Any]) -> Sides:
     """One user turn and two answers."""
     prompt = (*system_turn(row), Message.of("user", text_value(row["prompt"], "prompt")))
-    return Sides(prompt, _answer(row, "chosen"), _answer(row, "rejected"))
+    return Sides(prompt, _answer(row, "chosen"), _answer(row, "rejected"), _tools(row))
 
 
 @layout(
     "transcript_prompt",
     "prompt as a 'Human: … Assistant: …' transcript, chosen and rejected as plain text",
     {"prompt": ("turns", "transcript"), "chosen": _TEXT, "rejected": _TEXT},
-    optional=("system",),
+    optional=("system", "tools"),
 )
 def read_transcript_prompt(row: Mapping[str, Any]) -> Sides:
     """The dialogue before the answer, by role, and two answers."""
     prompt = (*system_turn(row), *parse_transcript(text_value(row["prompt"], "prompt"), "prompt"))
     if prompt[-1].role == "assistant" and not prompt[-1].text:
         prompt = prompt[:-1]  # an open "Assistant:" asks for the answer; it is not a turn
-    return Sides(prompt, _answer(row, "chosen"), _answer(row, "rejected"))
+    return Sides(prompt, _answer(row, "chosen"), _answer(row, "rejected"), _tools(row))
 
 
 @layout(
@@ -148,12 +148,13 @@ def read_transcript_prompt(row: Mapping[str, Any]) -> Sides:
     "chosen and rejected as whole 'Human: … Assistant: …' transcripts (Anthropic HH)",
     {"chosen": ("transcript",), "rejected": ("transcript",)},
     forbids=("prompt",),
+    optional=("tools",),
 )
 def read_hh(row: Mapping[str, Any]) -> Sides:
     """Split at the last assistant turn that both dialogues share."""
     chosen = parse_transcript(text_value(row["chosen"], "chosen"), "chosen")
     rejected = parse_transcript(text_value(row["rejected"], "rejected"), "rejected")
-    return split_dialogues(chosen, rejected)
+    return replace(split_dialogues(chosen, rejected), tools=_tools(row))
 
 
 @layout(

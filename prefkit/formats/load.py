@@ -24,13 +24,12 @@ from prefkit.formats.detect import Detected, detect
 from prefkit.formats.hub import is_hub_id, load_hub
 from prefkit.formats.layouts import Sides, Unusable
 from prefkit.formats.prompts import load_prompts
-from prefkit.formats.rows import Row, Rows, is_row_file, read_rows, rows_of_table
+from prefkit.formats.rows import Row, Rows, first_faults, is_row_file, read_rows, rows_of_table
 from prefkit.formats.schema import EXAMPLES, to_table
 from prefkit.formats.values import is_missing, number_value, tags_value
 
 __all__ = ["Loaded", "load", "load_comparisons", "load_prompts", "read_examples", "rows_of"]
 INFINITY = float("inf")
-SHOWN_FAULTS = 5
 T = TypeVar("T")
 
 
@@ -105,7 +104,7 @@ def read_examples(
         everything = range(own.num_rows)
         return Loaded(own, rows.source, "prefkit", evidence, (), own.num_rows, rows=everything)
     if not rows.values:
-        raise DataError(f"{rows.source}: no rows")
+        raise DataError(f"{rows.source}: no rows", hint="check where they were lost")
     return _read(rows, detect(rows, layout=layout, mapping=mapping))
 
 
@@ -167,29 +166,14 @@ def _as_arrow(data: Any) -> pa.Table | None:
                 f"a {type(data).__name__} is not one table", hint="pass one split: data['train']"
             )
         case "pandas", "DataFrame":
-            return _of_pandas(data)
+            # NaN becomes null: data frames have no other word for a gap.
+            return pa.Table.from_pandas(data, preserve_index=False)
         case "polars", "DataFrame":
             return cast(pa.Table, data.to_arrow())
         case "polars", "LazyFrame":
             return cast(pa.Table, data.collect().to_arrow())
         case _:
             return None
-
-
-def _of_pandas(frame: Any) -> pa.Table:
-    """The table, with NaN left in columns of numbers: pyarrow would make it null, read as p = 1.
-
-    A margin may be missing, and then pandas has no other word for it.
-    """
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    for i, name in enumerate(table.column_names):
-        if (
-            name != "margin"
-            and pa.types.is_floating(table.field(i).type)
-            and str(frame.dtypes.iloc[i])[:5] == "float"
-        ):
-            table = table.set_column(i, name, pa.array(frame.iloc[:, i].to_numpy()))
-    return table
 
 
 def own_table(rows: Rows) -> pa.Table | None:
@@ -285,19 +269,23 @@ def read_each(
     return ReadEach(items, kept, tuple(unusable))
 
 
-def first_faults(faults: Sequence[str]) -> str:
-    """The first five faults, a line each, and how many more there are."""
-    more = len(faults) - SHOWN_FAULTS
-    lines = [*faults[:SHOWN_FAULTS], *([f"and {more} more rows"] if more > 0 else [])]
-    return "\n".join(lines)
-
-
 def asks_nothing(prompt: Messages) -> bool:
     """Whether a prompt has no turn, or only blank text."""
     return all(
         part.kind == "text" and not (part.text or "").strip()
         for message in prompt
         for part in message.parts
+    )
+
+
+def label_numbers(
+    row: Mapping[str, Any], *, texts: bool
+) -> tuple[float | None, float | None, float | None]:
+    """p, weight and margin of a row, None for each that is not given. texts: as in Rows."""
+    return (
+        number_value(row.get("p"), "p", low=0.0, high=1.0, texts=texts),
+        number_value(row.get("weight"), "weight", low=0.0, high=INFINITY, texts=texts),
+        number_value(row.get("margin"), "margin", low=-INFINITY, high=INFINITY, texts=texts),
     )
 
 
@@ -310,8 +298,7 @@ def build_example(
         raise Unusable("empty prompt")
     tags = tags_value(row.get("tags"))
     prompt = Prompt.make(sides.prompt, tools=sides.tools, source=Path(rows.source).name, tags=tags)
-    p = number_value(row.get("p"), "p", low=0.0, high=1.0)
-    weight = number_value(row.get("weight"), "weight", low=0.0, high=INFINITY)
+    p, weight, margin = label_numbers(row, texts=rows.texts)
     evidence = _text_or_none(row.get("evidence")) or _provenance(row, rows, index)
     votes = _text_or_none(row.get("votes"))
     if votes is not None and p is not None and p < 0.5:
@@ -322,7 +309,7 @@ def build_example(
         sides.rejected,
         p=1.0 if p is None else p,
         weight=1.0 if weight is None else weight,
-        margin=number_value(row.get("margin"), "margin", low=-INFINITY, high=INFINITY),
+        margin=margin,
         votes=votes,
         tags=tags,
         evidence=evidence,

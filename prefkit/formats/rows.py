@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from prefkit.core.errors import DataError, from_os_error
 
 Row = Mapping[str, Any]
+SHOWN_FAULTS = 5
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
 
 
@@ -32,14 +33,16 @@ class Rows:
     """Rows and where they stand.
 
     lines: the line of each row, counted from 1, or None where a row has no line (Parquet, a
-    JSON array, a data frame). table: the Arrow table the rows came from, if they did. places:
-    where each row stands, in words, for rows of several files.
+    JSON array, a data frame). table: the Arrow table the rows came from, if they did. texts: every
+    cell is text because the file knows nothing else (CSV). places: where each row stands, in words,
+    for rows of several files.
     """
 
     source: str
     values: Sequence[Row]
     lines: Sequence[int] | None = None
     table: pa.Table | None = None
+    texts: bool = False
     places: Sequence[str] | None = None
 
     def place(self, index: int) -> str:
@@ -60,6 +63,13 @@ class Rows:
         if self.table is not None:
             return list(self.table.column_names)
         return list(dict.fromkeys(name for row in self.values for name in row))
+
+
+def first_faults(faults: Sequence[str]) -> str:
+    """The first five faults, a line each, and how many more there are."""
+    more = len(faults) - SHOWN_FAULTS
+    lines = [*faults[:SHOWN_FAULTS], *([f"and {more} more rows"] if more > 0 else [])]
+    return "\n".join(lines)
 
 
 def is_row_file(path: Path) -> bool:
@@ -151,6 +161,10 @@ def _decode(path: Path, number: int, line: bytes) -> str:
         ) from None
 
 
+_A_LINE = 'write one object a line, {"column": value, …}, with text in double quotes'
+_PLAIN = "write null where there is no value, and nest no deeper than data need"
+
+
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value; write null")
 
@@ -159,13 +173,16 @@ def _object(path: Path, number: int, text: str) -> Row:
     try:
         value = json.loads(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{number}: not JSON: {error.msg} at column {error.colno}") from None
+        raise DataError(
+            f"{path}:{number}: not JSON: {error.msg} at column {error.colno}", hint=_A_LINE
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}:{number}: not JSON: {error}") from None
+        raise DataError(f"{path}:{number}: not JSON: {error}", hint=_PLAIN) from None
     if not isinstance(value, dict):
         raise DataError(
             f"{path}:{number}: expected an object {{...}}, "
-            f"found {type(value).__name__}: {_short(value)}"
+            f"found {type(value).__name__}: {_short(value)}",
+            hint=_A_LINE,
         )
     return cast(Row, value)
 
@@ -193,14 +210,19 @@ def _json(path: Path) -> Rows:
     try:
         values = json.loads(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
+        raise DataError(
+            f"{path}:{error.lineno}: not JSON: {error.msg}",
+            hint="mend this line: an array holds objects with commas between them, text in double "
+            "quotes",
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}:1: not JSON: {error}") from None
+        raise DataError(f"{path}:1: not JSON: {error}", hint=_PLAIN) from None
     for index, value in enumerate(values):
         if not isinstance(value, dict):
             raise DataError(
                 f"{path}: row {index + 1}: expected an object {{...}}, "
-                f"found {type(value).__name__}: {_short(value)}"
+                f"found {type(value).__name__}: {_short(value)}",
+                hint='write each row as {"column": value, …}',
             )
     return Rows(str(path), values)
 
@@ -238,15 +260,20 @@ def _csv_rows(path: Path, reader: Any) -> Rows:
                 lines.append(start)
             start = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}:{start}: not CSV: {error}") from None
-    return Rows(str(path), values, lines)
+        raise DataError(
+            f"{path}:{start}: not CSV: {error}",
+            hint='put a field with quotes or line breaks into quotes, with "" for each quote in it',
+        ) from None
+    return Rows(str(path), values, lines, texts=True)
 
 
 def _header(path: Path, fields: list[str]) -> list[str]:
     names = [name.strip() for name in fields]
     doubled = [name for name in names if names.count(name) > 1]
     if doubled:
-        raise DataError(f"{path}:1: column {doubled[0]!r} stands twice in the header")
+        raise DataError(
+            f"{path}:1: column {doubled[0]!r} stands twice in the header", hint="rename one of them"
+        )
     return names
 
 
@@ -258,7 +285,10 @@ def _arrow(path: Path) -> Rows:
         else:
             table = _feather_or_stream(source)
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a {_suffix(path)[1:]} file: {error}") from None
+        raise DataError(
+            f"{path}: not a {_suffix(path)[1:]} file: {error}",
+            hint="was it written fully, and does its name end as what it is?",
+        ) from None
     return rows_of_table(table, str(path))
 
 

@@ -7,6 +7,7 @@ with their place, five at a time; rows that hold nothing to learn from are count
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +19,9 @@ from prefkit.core.records import Example, Messages, Prompt, TrainRow
 from prefkit.formats.detect import detect
 from prefkit.formats.layouts import LAYOUTS, Sides, Unusable
 from prefkit.formats.load import (
-    INFINITY,
     asks_nothing,
     build_example,
+    label_numbers,
     own_table,
     read_each,
     rows_of,
@@ -28,7 +29,9 @@ from prefkit.formats.load import (
 from prefkit.formats.rows import Rows
 from prefkit.formats.schema import from_table
 from prefkit.formats.train_layouts import TRAIN_LAYOUTS, Answers
-from prefkit.formats.values import number_value, object_value, tags_value
+from prefkit.formats.values import is_missing, object_value, shown, tags_value
+
+_log = logging.getLogger("prefkit.formats")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,8 @@ class TrainData:
     """Training rows and what reading them told; n_read = len(rows) + len(unusable).
 
     unusable: (place, reason) of each row left out. n_flipped: pairs whose sides were swapped
-    because p < 0.5. n_tied: answers left out of lists because another has their rank.
+    because p < 0.5. n_tied: answers left out of lists because another has their rank. n_without_p:
+    rows without p where other rows have one: they count as certain.
     """
 
     rows: list[TrainRow]
@@ -47,6 +51,7 @@ class TrainData:
     n_read: int = 0
     n_flipped: int = 0
     n_tied: int = 0
+    n_without_p: int = 0
     unusable: tuple[tuple[str, str], ...] = ()
 
 
@@ -87,20 +92,23 @@ def _of_examples(examples: Sequence[Example], source: str, n: int) -> TrainData:
 
 def _read(rows: Rows, layout: str | None, mapping: Mapping[str, str] | None) -> TrainData:
     found = detect(rows, layout=layout, mapping=mapping, among=(LAYOUTS, TRAIN_LAYOUTS))
-    n_flipped = n_tied = 0
+    n_flipped = n_tied = n_without_p = 0
+    ids = _own_ids(rows, found.columns.get("id"))
 
     def build(read: Any, values: Mapping[str, Any], index: int) -> TrainRow:
-        nonlocal n_flipped, n_tied
+        nonlocal n_flipped, n_tied, n_without_p
         arguments = object_value(values.get("chat_template_kwargs"), "chat_template_kwargs")
         if isinstance(read, Sides):
             example, flipped = build_example(read, values, rows, index)
             n_flipped += flipped
             row = TrainRow.of(example)
         else:
-            row, flipped = _row(cast(Answers, read), values, found.layout.target, rows.source)
+            row, flipped = _row(cast(Answers, read), values, found.layout.target, rows)
             n_flipped += flipped
             n_tied += read.n_tied
-        return replace(row, arguments=arguments, place=rows.place(index))
+        n_without_p += is_missing(values.get("p")) or values.get("p") == ""
+        own = row.id if ids is None else ids[index]
+        return replace(row, id=own, arguments=arguments, place=rows.place(index))
 
     read = read_each(rows, found, build)
     return TrainData(
@@ -112,21 +120,41 @@ def _read(rows: Rows, layout: str | None, mapping: Mapping[str, str] | None) -> 
         len(rows.values),
         n_flipped,
         n_tied,
+        n_without_p if n_without_p < len(read.items) else 0,
         read.unusable,
     )
 
 
+def _own_ids(rows: Rows, column: str | None) -> list[str] | None:
+    """The ids that the data give their rows; None where they give none, or the same to two rows,
+    or to one nothing but text or a whole number. The log tells of the latter two."""
+    if column is None:
+        return None
+    places: dict[str, int] = {}
+    for index, row in enumerate(rows.values):
+        value = row.get(column)
+        text = str(value) if type(value) in (str, int) else ""
+        if not text.strip():
+            fault = f"{rows.place(index)} has {'none' if is_missing(value) else shown(value)}"
+        elif text in places:
+            fault = f"{text!r} stands at {rows.place(places[text])} and {rows.place(index)}"
+        else:
+            places[text] = index
+            continue
+        _log.warning("column %r does not name the rows, so prefkit's ids do: %s", column, fault)
+        return None
+    return list(places)
+
+
 def _row(
-    read: Answers, values: Mapping[str, Any], target: str, source: str
+    read: Answers, values: Mapping[str, Any], target: str, rows: Rows
 ) -> tuple[TrainRow, bool]:
     """The row of one reading, and whether its two sides were swapped (raw pairs with p < 0.5)."""
     if not read.raw and asks_nothing(read.prompt):
         raise Unusable("empty prompt")
     tags = tags_value(values.get("tags"))
-    prompt = Prompt.make(read.prompt, tools=read.tools, source=Path(source).name, tags=tags)
-    p = number_value(values.get("p"), "p", low=0.0, high=1.0)
-    weight = number_value(values.get("weight"), "weight", low=0.0, high=INFINITY)
-    margin = number_value(values.get("margin"), "margin", low=-INFINITY, high=INFINITY)
+    prompt = Prompt.make(read.prompt, tools=read.tools, source=Path(rows.source).name, tags=tags)
+    p, weight, margin = label_numbers(values, texts=rows.texts)
     completions = read.completions
     if target != "pair":
         p = read.p if p is None else _desirable(p, read.p, target)

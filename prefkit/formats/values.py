@@ -76,22 +76,26 @@ def text_value(value: Any, column: str) -> str:
     """The text of a cell; ValueError if it holds anything else."""
     if isinstance(value, str):
         return value
-    raise ValueError(f"{column} is {_shown(value)}; expected text")
+    raise ValueError(f"{column} is {shown(value)}; expected text")
 
 
-def number_value(value: Any, column: str, *, low: float, high: float) -> float | None:
-    """A number in [low, high], None where it is missing or an empty CSV field.
+def number_value(
+    value: Any, column: str, *, low: float, high: float, texts: bool = False
+) -> float | None:
+    """A number in [low, high], None where it is missing.
 
-    NaN is refused, not read as missing: a label that a computation lost is no certain label.
+    texts: out of a file that knows only text (CSV), where an empty field is missing and numbers are
+    spelled; elsewhere text is refused. NaN is refused, not read as missing: a label that a
+    computation lost is no certain label.
     """
-    if value is None or value == "":
+    if value is None or (texts and value == ""):
         return None
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or (isinstance(value, str) and not texts):
             raise ValueError
         number = float(value)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{column} is {_shown(value)}; expected a number") from None
+        raise ValueError(f"{column} is {shown(value)}; expected a number") from None
     if not (low <= number <= high and math.isfinite(number)):
         top = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
         raise ValueError(f"{column} is {number:g}; expected a number {top}")
@@ -114,24 +118,24 @@ def tags_value(value: Any, column: str = "tags") -> dict[str, str]:
         }
     if isinstance(value, Iterable) and not isinstance(value, str):
         return {str(word): "true" for word in cast(Iterable[Any], value)}
-    raise ValueError(f"{column} is {_shown(value)}; expected an object or a list of words")
+    raise ValueError(f"{column} is {shown(value)}; expected an object or a list of words")
 
 
 def messages_value(value: Any, column: str) -> Messages:
     """Messages out of a list of {role, content}; content is text or a list of typed parts."""
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError(f"{column} is {_shown(value)}; expected a list of messages")
+        raise ValueError(f"{column} is {shown(value)}; expected a list of messages")
     turns = cast(Sequence[Any], value)
     return tuple(_message(turn, f"{column}[{index}]") for index, turn in enumerate(turns))
 
 
 def _message(turn: Any, where: str) -> Message:
     if not isinstance(turn, Mapping):
-        raise ValueError(f"{where} is {_shown(turn)}; expected an object with role and content")
+        raise ValueError(f"{where} is {shown(turn)}; expected an object with role and content")
     fields = cast(Mapping[str, Any], turn)
     role = fields.get("role")
     if role not in ROLES:
-        raise ValueError(f"{where}: role is {_shown(role)}; expected {', '.join(ROLES)}")
+        raise ValueError(f"{where}: role is {shown(role)}; expected {', '.join(ROLES)}")
     for other in ("reasoning_content", "thinking"):
         if isinstance(fields.get(other), str) and fields[other].strip():
             raise ValueError(
@@ -155,7 +159,7 @@ def object_value(value: Any, column: str) -> dict[str, Any]:
     if isinstance(value, str):
         value = _parsed(value, column)
     if not isinstance(value, Mapping):
-        raise ValueError(f"{column} is {_shown(value)}; expected an object")
+        raise ValueError(f"{column} is {shown(value)}; expected an object")
     return cast(dict[str, Any], _without_none(value))
 
 
@@ -165,7 +169,7 @@ def tools_value(value: Any, column: str = "tools") -> str | None:
         return None
     tools = _parsed(value, column) if isinstance(value, str) else _without_none(value)
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-        raise ValueError(f"{column} is {_shown(value)}; expected a list of JSON schemas")
+        raise ValueError(f"{column} is {shown(value)}; expected a list of JSON schemas")
     # Text that came as text stays as it is: ids are made of it.
     return value if isinstance(value, str) else json.dumps(tools, ensure_ascii=False)
 
@@ -174,7 +178,7 @@ def _parsed(text: str, column: str) -> Any:
     try:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError):
-        raise ValueError(f"{column} is {_shown(text)}; expected JSON") from None
+        raise ValueError(f"{column} is {shown(text)}; expected JSON") from None
 
 
 def _without_none(value: Any) -> Any:
@@ -200,7 +204,7 @@ def _parts(content: Any, where: str) -> tuple[Part, ...]:
     if isinstance(content, str):
         return (Part("text", content),)
     if not isinstance(content, Sequence):
-        raise ValueError(f"{where}: content is {_shown(content)}; expected text or a list of parts")
+        raise ValueError(f"{where}: content is {shown(content)}; expected text or a list of parts")
     return tuple(_part(part, where) for part in cast(Sequence[Any], content))
 
 
@@ -213,7 +217,7 @@ def _part(part: Any, where: str) -> Part:
         path = fields.get("path") or fields.get(kind)
         if isinstance(path, str):
             return Part(cast(Any, kind), path=path)
-    raise ValueError(f"{where}: part is {_shown(part)}; expected {{type: text, text: ...}}")
+    raise ValueError(f"{where}: part is {shown(part)}; expected {{type: text, text: ...}}")
 
 
 def parse_transcript(text: str, column: str) -> Messages:
@@ -223,7 +227,7 @@ def parse_transcript(text: str, column: str) -> Messages:
     """
     marks = list(_TURN.finditer(text))
     if not marks or text[: marks[0].start()].strip():
-        raise ValueError(f"{column} is {_shown(text)}; expected a transcript that opens 'Human:'")
+        raise ValueError(f"{column} is {shown(text)}; expected a transcript that opens 'Human:'")
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     roles = {"Human": "user", "Assistant": "assistant"}
     return tuple(
@@ -232,7 +236,8 @@ def parse_transcript(text: str, column: str) -> Messages:
     )
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A cell as messages show it, cut to 60 characters."""
     if value is None:
         return "missing"
     text = repr(value)

@@ -52,13 +52,13 @@ def _vote(row: Mapping[str, Any], place: str) -> Vote:
     _one_of(values, "choice", CHOICES)
     values["rater_kind"] = values["rater_kind"] or "human"
     _one_of(values, "rater_kind", RATER_KINDS)
-    strength = number_value(values["strength"], "strength", low=0, high=3)
+    strength = number_value(values["strength"], "strength", low=0, high=3, texts=True)
     if strength is not None and strength != int(strength):
         raise ValueError(f"strength is {strength:g}; expected 0, 1, 2 or 3")
     values["strength"] = None if strength is None else int(strength)
     for name in ("p_a", "confidence"):
-        values[name] = number_value(values[name], name, low=0.0, high=1.0)
-    active = number_value(values["active_ms"], "active_ms", low=0, high=_MOST_MS)
+        values[name] = number_value(values[name], name, low=0.0, high=1.0, texts=True)
+    active = number_value(values["active_ms"], "active_ms", low=0, high=_MOST_MS, texts=True)
     values["active_ms"] = None if active is None else int(active)
     values["late"] = str(values["late"]).lower() in ("true", "1")
     values["at"] = _time(values["at"])

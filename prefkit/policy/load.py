@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefkit.core.errors import ConfigError, EnvironmentFault, ModelError, require
 from prefkit.core.ids import content_id
+from prefkit.policy.adapter_base import check_base
 from prefkit.policy.cache import files_digest
 from prefkit.policy.gguf import quiet_transformers
 from prefkit.policy.resolve import ModelSource, resolve_model
@@ -75,17 +76,18 @@ def load_policy(
 
     dtype "auto" is bfloat16; device "auto" is CUDA where there is one, else the CPU. quantize:
     4-bit weights (nf4, arXiv 2305.14314), computing in ``dtype``; CUDA only. Raises ModelError for
-    weights that do not load.
+    weights that do not load, and for an adapter of another base.
     """
     if isinstance(source, str):
         source = resolve_model(source)
+    digest = policy_digest(source, adapter)
     tokenizer = load_tokenizer(source)
     loader = require("transformers", "train").AutoModelForCausalLM
     model, _ = load_weights(loader, source, dtype=dtype, device=device, quantize=quantize)
     if adapter is not None:
         model = attach_adapter(model, adapter)
     model.eval()
-    return Policy(model, tokenizer, source, policy_digest(source, adapter))
+    return Policy(model, tokenizer, source, digest)
 
 
 def load_weights(
@@ -274,9 +276,14 @@ def adapter_digest(path: Path) -> str:
 
 
 def policy_digest(source: ModelSource, adapter: Path | None) -> str:
-    """What names the weights that wrote an answer (``Completion.model``)."""
+    """What names the weights that wrote an answer (``Completion.model``).
+
+    Every way to lay an adapter over a model asks for it, so an adapter that was trained over
+    another base ends here: ModelError.
+    """
     if adapter is None:
         return source.digest
+    check_base(source, adapter)
     return content_id({"model": source.digest, "adapter": adapter_digest(adapter)})
 
 

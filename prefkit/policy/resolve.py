@@ -36,7 +36,7 @@ class ModelSource:
 
     path: a folder with config.json, safetensors, tokenizer and chat template. revision: the
     commit of a Hub model, else None. digest: of weights, config and tokenizer. size_bytes: of the
-    weights.
+    weights. weights: their digest alone, None where they are no files here.
     """
 
     spec: str
@@ -45,6 +45,7 @@ class ModelSource:
     revision: str | None
     digest: str
     size_bytes: int
+    weights: str | None = None
 
 
 def resolve_model(
@@ -85,7 +86,8 @@ def _source(spec: str, folder: Path, kind: Kind, revision: str | None) -> ModelS
     parts += [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     parts += sorted(folder.glob("*.safetensors.index.json"))
     size = sum(path.stat().st_size for path in weights)
-    return ModelSource(spec, folder, kind, revision, files_digest(folder, parts), size)
+    digest, alone = files_digest(folder, parts), files_digest(folder, weights)
+    return ModelSource(spec, folder, kind, revision, digest, size, alone)
 
 
 def _check_folder(folder: Path) -> list[Path]:

@@ -48,6 +48,7 @@ def load_reward_model(
     if isinstance(source, str):
         source = resolve_model(source)
     config = _checked_config(source)
+    digest = policy_digest(source, adapter)
     tokenizer = load_tokenizer(source)
     loader = require("transformers", "train").AutoModelForSequenceClassification
     model, absent = load_weights(
@@ -72,7 +73,7 @@ def load_reward_model(
     if adapter is not None:
         model = attach_adapter(model, adapter)
     model.eval()
-    return Policy(model, tokenizer, source, policy_digest(source, adapter))
+    return Policy(model, tokenizer, source, digest)
 
 
 def _checked_config(source: ModelSource) -> Mapping[str, Any]:

@@ -33,6 +33,7 @@ from prefkit.rounds.project import Project
 from prefkit.rounds.prompts import RoundPrompts
 from prefkit.rounds.quorum import quorum
 from prefkit.store import VoteStore
+from prefkit.training.settings import TrainSettings
 from prefkit.workspace import Manifest, Workspace, read_manifest, run_stage, stage_key
 
 
@@ -286,6 +287,16 @@ def curate_round(job: Job, number: int, aggregated: Manifest) -> Manifest:
     return manifest
 
 
+def settings_of(project: Project, number: int) -> TrainSettings:
+    """How round ``number`` trains: with a seed of its own. A reference ``start`` is the base model
+    where the round starts from that, as the first always does."""
+    changes: dict[str, Any] = {"seed": derive_seed("train", project.seed, number)}
+    from_base = number == 1 or project.loop.start != "previous"
+    if project.train.reference == "start" and from_base:
+        changes["reference"] = "base"
+    return project.train.model_copy(update=changes)
+
+
 def train_round(job: Job, number: int, curated: Sequence[Manifest]) -> Manifest:
     """Train the round's adapter on its examples, or on those of all rounds so far.
 
@@ -296,9 +307,7 @@ def train_round(job: Job, number: int, curated: Sequence[Manifest]) -> Manifest:
     folder, loop = job.folder(number), job.project.loop
     used = range(1, number + 1) if loop.data == "accumulate" else [number]
     start = job.adapter(number - 1) if loop.start == "previous" else None
-    settings = job.project.train.model_copy(
-        update={"seed": derive_seed("train", job.project.seed, number)}
-    )
+    settings = settings_of(job.project, number)
     inputs = {f"examples:{n}": curated[n - 1].outputs["examples.parquet"] for n in used}
     inputs["policy"] = policy_digest(job.source, start)
     config = {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefkit.core.errors import ConfigError, require
 from prefkit.core.progress import Progress, silent
+from prefkit.settings import parse_settings
 from prefkit.training.settings import LoraSettings, TrainSettings
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ __all__ = ["LoraSettings", "TrainSettings", "train"]
 def train(
     model: str | Path | ModelSource | Policy,
     data: Any,
-    settings: TrainSettings | None = None,
+    settings: TrainSettings | Mapping[str, Any] | None = None,
     *,
     out: Path | str = "trained",
     start_adapter: Path | str | None = None,
@@ -42,9 +43,10 @@ def train(
     model: what --model takes (a Hub id, a folder, smollm2), a resolved source, or a model in
     memory (``prefkit.policy.loaded.loaded_policy(model, tokenizer)``; afterwards it is as it was,
     but that method full has changed its weights). data, heldout: a file, a Hub id, a
-    datasets.Dataset, a table or a list of Example or TrainRow, or rows as dictionaries.
-    constraints: penalties added to the loss, each ``(logps, rows) -> (rows,)``. mapping: field →
-    column where the data names its columns differently, such as {"prompt": "question"}.
+    datasets.Dataset, a table or a list of Example or TrainRow, or rows as dictionaries. settings:
+    also as a mapping, {"beta": 0.2, "lora": {"r": 8}}. out: the folder to write, by default
+    ./trained. constraints: penalties added to the loss, each ``(logps, rows) -> (rows,)``. mapping:
+    field → column where the data names its columns differently, such as {"prompt": "question"}.
 
     Run again after a kill it goes on where it stood; a finished run of the same inputs and package
     versions is not done again; another run's result or checkpoint in ``out`` is replaced (the log
@@ -67,7 +69,7 @@ def train(
     result = run(
         str(model) if isinstance(model, Path) else model,
         data,
-        settings or TrainSettings(),
+        _settings(settings),
         out=Path(out),
         start_adapter=None if start_adapter is None else Path(start_adapter),
         heldout=heldout,
@@ -78,3 +80,14 @@ def train(
     )
     release_memory()
     return result
+
+
+def _settings(given: TrainSettings | Mapping[str, Any] | None) -> TrainSettings:
+    if isinstance(given, TrainSettings):
+        return given
+    if given is None or isinstance(given, Mapping):
+        return parse_settings(TrainSettings, given or {})
+    raise ConfigError(
+        f"settings is a {type(given).__name__}: expected TrainSettings or a mapping",
+        hint='prefkit.train(model, data, {"beta": 0.2}), or TrainSettings(beta=0.2)',
+    )

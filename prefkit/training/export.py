@@ -14,12 +14,13 @@ from typing import Any
 from torch import Tensor
 
 from prefkit.core.files import replacing_folder
+from prefkit.policy.adapter_base import FACTS
 from prefkit.policy.gguf import quiet_transformers
 from prefkit.policy.load import ADAPTER_CONFIG
 from prefkit.policy.parts import causal_model, is_reward_model
 from prefkit.policy.resolve import ModelSource
 from prefkit.training.card import Form, model_card
-from prefkit.training.lineage import FACTS, base_name
+from prefkit.training.lineage import base_name
 
 ADAPTER = "adapter"
 MODEL = "model"

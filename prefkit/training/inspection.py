@@ -103,8 +103,8 @@ def inspect_rows(
     }
     for kind, is_odd in tests.items():
         found[kind] = [row.id for row in kept if is_odd(row)]
-    times = Counter(row.id for row in rows)
-    found["repeated"] = [row_id for row_id, n in times.items() if n > 1]
+    times = Counter(_content(row) for row in rows)
+    found["repeated"] = list(dict.fromkeys(row.id for row in rows if times[_content(row)] > 1))
     gaps = _length_gaps(kept)
     return Inspection(
         encoded,
@@ -115,6 +115,11 @@ def inspect_rows(
         _longer_wins(gaps),
         _medians(kept),
     )
+
+
+def _content(row: TrainRow) -> tuple[str, ...]:
+    """Equal for rows of the same prompt and answers, whatever ids their data give them."""
+    return row.prompt.id, row.target, *map(repr, row.completions)
 
 
 def pieces(tokenizer: Any, tree: Tree) -> tuple[Piece, list[list[Piece]]]:

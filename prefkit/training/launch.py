@@ -50,8 +50,8 @@ def run(
         with _full_memory_told():
             check_launch(settings, ranks)
             if ranks.leads:
-                named = _named(model)
-                check_out(out, settings, [*named, data, heldout, start_adapter, settings.reference])
+                models = [*_named(model), start_adapter, settings.reference]
+                check_out(out, settings, models, [data, heldout])
             # What rank 0 downloads or converts, the others find done.
             with ranks.leader_first():
                 plan = make_plan(

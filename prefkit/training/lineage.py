@@ -15,7 +15,6 @@ from prefkit.core.records import RaterKind, TrainRow
 from prefkit.policy.resolve import ModelSource
 from prefkit.training.adapter_settings import AdapterSettings
 
-FACTS = "prefkit.json"
 NAMED = 20
 MACHINES = frozenset(get_args(RaterKind)) - {"human"}
 EMBEDDED_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -35,17 +34,23 @@ def lineage(
     """
     return {
         "method": settings.method,
-        "base": {
-            "spec": source.spec,
-            "kind": source.kind,
-            "hub": hub_name(source),
-            "revision": source.revision,
-            "digest": source.digest,
-        },
+        "base": base_facts(source),
         "start": start,
         "run": run,
         "data": dict(data),
         "settings": settings.model_dump(mode="json"),
+    }
+
+
+def base_facts(source: ModelSource) -> dict[str, Any]:
+    """Which model was the base; ``adapter_base.check_base`` reads it again."""
+    return {
+        "spec": source.spec,
+        "kind": source.kind,
+        "hub": hub_name(source),
+        "revision": source.revision,
+        "digest": source.digest,
+        "weights": source.weights,
     }
 
 

@@ -40,6 +40,7 @@ from prefkit.training.monitor import Monitor
 from prefkit.training.optimiser import clip_, learning_rate, make_optimizer
 from prefkit.training.packs import size_of, tokens_at_once
 from prefkit.training.plan import Plan
+from prefkit.training.precision import precision_of
 from prefkit.training.ranks import Ranks
 from prefkit.training.reference import score_missing, split_by_key
 from prefkit.training.result import (
@@ -92,6 +93,8 @@ class Run:
             shard(self.scorer, self.model)
             ranks.at_work = True
         self.masters = Masters(self.model)
+        self.precision = precision_of(plan, self.dtype, self.masters.values)
+        progress("precision", 1, 1, str(self.precision))
         self.optimizer = make_optimizer(settings, self.masters)
         lanes = lanes_for(plan, self.model, ranks)
         budget = tokens_at_once(settings.tokens_at_once, self.device, self.dtype, self.layout)
@@ -347,6 +350,7 @@ class Run:
                 monitor,
                 folder,
                 layout=self.layout,
+                precision=self.precision,
                 best_step=best_step,
                 seconds=time.monotonic() - started,
                 resumed_from=resumed_from,
@@ -377,7 +381,7 @@ class Run:
             run=plan.run,
             done=done,
             trackers=plan.settings.trackers,
-            config=plan.settings.model_dump(mode="json"),
+            config={**plan.settings.model_dump(mode="json"), "dtype": self.precision.dtype},
             alarms=plan.settings.alarms,
             first_loss=plan.first_loss,
             tolerance=LN2_TOLERANCE.get(self.dtype, 5e-3),

@@ -18,11 +18,12 @@ from torch import Tensor
 from prefkit.core.errors import ConfigError, ModelError, require
 from prefkit.core.files import read_json
 from prefkit.core.progress import Progress, silent
+from prefkit.policy.adapter_base import FACTS
 from prefkit.policy.load import REWARD_TASK, adapter_digest, check_adapter, load_policy, pick_dtype
 from prefkit.policy.resolve import ModelSource, resolve_model
 from prefkit.policy.rewards import load_reward_model
 from prefkit.training.export import save_model
-from prefkit.training.lineage import FACTS, hub_name
+from prefkit.training.lineage import base_facts
 from prefkit.training.methods import METHODS, method_of
 
 
@@ -52,17 +53,18 @@ def merge(
     *,
     model: str | ModelSource | None = None,
     dtype: str = "auto",
+    overwrite: bool = False,
     progress: Progress = silent,
 ) -> Merged:
     """Write ``adapter`` merged into its base model as a model folder ``out``.
 
     model: the base, by default the one that the adapter names. dtype: the precision of the stored
-    weights, auto is the base's own. A model that prefkit wrote to ``out`` earlier is replaced;
-    ConfigError where other things are there. Raises ModelError for an adapter that cannot be
-    merged.
+    weights, auto is the base's own. overwrite: replaces a model that was merged into ``out``
+    earlier; ConfigError where it is False, where other things are there, and where ``out`` is what
+    is to be merged. Raises ModelError for an adapter that cannot be merged or is another base's.
     """
     config = check_adapter(adapter)
-    _check_free(out)
+    _check_free(out, overwrite)
     method = METHODS.get(method_of(config))
     if method is not None and not method.merges:
         raise ModelError(
@@ -70,6 +72,8 @@ def merge(
             hint="load it with transformers and peft, or train with method lora",
         )
     source = model if isinstance(model, ModelSource) else _base(adapter, config, model, progress)
+    if out.resolve() == source.path.resolve():
+        raise ConfigError(f"{out}: this is the base model itself", hint="choose another --out")
     progress("loading the model", 0, 1)
     load = load_reward_model if config.get("task_type") == REWARD_TASK else load_policy
     policy = load(source, adapter=adapter, dtype="float32", device="cpu")
@@ -93,7 +97,7 @@ def merge(
     return Merged(out, name, n_layers, rounding, untied)
 
 
-def _check_free(out: Path) -> None:
+def _check_free(out: Path, overwrite: bool) -> None:
     """The folder is about to be replaced, and only one that holds a model of ours may be."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
@@ -102,6 +106,11 @@ def _check_free(out: Path) -> None:
         raise ConfigError(
             f"{out}: is there already and is no model that prefkit merged",
             hint="choose another --out",
+        )
+    if not overwrite:
+        raise ConfigError(
+            f"{out}: holds a merged model already",
+            hint="choose another --out, or replace it with --overwrite",
         )
 
 
@@ -161,13 +170,7 @@ def _facts(adapter: Path, config: Mapping[str, Any], source: ModelSource) -> dic
     else:
         facts = {
             "method": method_of(config),
-            "base": {
-                "spec": source.spec,
-                "kind": source.kind,
-                "hub": hub_name(source),
-                "revision": source.revision,
-                "digest": source.digest,
-            },
+            "base": base_facts(source),
             "start": None,
             "run": None,
             "data": None,

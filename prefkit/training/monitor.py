@@ -42,8 +42,8 @@ class Monitor:
     """Watches one run; use it in a ``with`` block, or ``close`` it.
 
     out: the run's folder. total: optimiser steps of the whole run. done: steps of the checkpoint
-    from which it goes on, 0 for a new run; what was logged past them is cut. run, name, config:
-    for the trackers. first_loss: what the loss has to be at step 1, None where that is not known,
+    from which it goes on, 0 for a new run; what was logged past them is cut. run, config: for
+    the trackers. first_loss: what the loss has to be at step 1, None where that is not known,
     and tolerance, by how much it may differ. Raises ConfigError or MissingExtra for trackers,
     EnvironmentFault where a file cannot be written.
     """
@@ -56,7 +56,6 @@ class Monitor:
         run: str,
         done: int = 0,
         trackers: Sequence[str] = ("tensorboard",),
-        name: str = "",
         config: Mapping[str, Any] | None = None,
         alarms: AlarmSettings = AlarmSettings(),
         first_loss: float | None = None,
@@ -76,7 +75,7 @@ class Monitor:
         self._trackers: list[Tracker] = []
         self._files: dict[str, TextIO] = {}
         with self._told():
-            tracked = TrackedRun(out, run, name or out.name, config or {}, self._tracked())
+            tracked = TrackedRun(out, run, out.resolve().name, config or {}, self._tracked())
             self._trackers = open_trackers(trackers, tracked)
             for file in FILES:
                 self._files[file] = open(out / file, "a", encoding="utf-8")  # noqa: SIM115

@@ -16,9 +16,10 @@ from typing import Any
 
 from prefkit.core.errors import DataError, WorkspaceError
 from prefkit.core.files import clear_leftovers, read_json
+from prefkit.policy.adapter_base import FACTS
+from prefkit.policy.resolve import DEFAULT_MODEL
 from prefkit.training import checkpoint
 from prefkit.training.export import ADAPTER, MODEL
-from prefkit.training.lineage import FACTS
 from prefkit.training.monitor import FILES, MARK
 from prefkit.training.plan import Plan
 from prefkit.training.result import MANIFEST
@@ -26,17 +27,28 @@ from prefkit.training.run_report import REPORT
 from prefkit.training.settings import TrainSettings
 from prefkit.training.worst import WORST
 
+# What a model or a reference may be called, whatever folders of that name there are.
+_NO_PATHS = (DEFAULT_MODEL, "base", "start", "ema")
 _log = logging.getLogger("prefkit.training")
 
 
-def check_out(out: Path, settings: TrainSettings, inputs: Iterable[object]) -> None:
-    """Refuse a folder where this run would remove what no run of ours made, or what it reads.
+def check_out(
+    out: Path, settings: TrainSettings, models: Iterable[object], data: Iterable[object]
+) -> None:
+    """Refuse a folder where this run would remove what no run of ours made, or what it reads, and
+    the folder of a model or adapter, which would no longer be what it was.
 
-    inputs: what the run is given to read; those that are paths count. Raises WorkspaceError.
+    models, data: what the run is given to read; those that are paths count. Raises WorkspaceError.
     """
+    models = [given for given in models if given not in _NO_PATHS]
+    if any(_path(given) == out.resolve() for given in models):
+        raise WorkspaceError(
+            f"{out}: the folder of a model that the run reads",
+            hint="choose another --out, for example one beside it",
+        )
     result = MODEL if settings.method == "full" else ADAPTER
     names = (*FILES, WORST, REPORT, MANIFEST, result)
-    read = [path for given in inputs if (path := _path(given)) is not None]
+    read = [path for given in (*models, *data) if (path := _path(given)) is not None]
     for target in [(out / name).resolve() for name in names]:
         if any(target == path or target in path.parents for path in read):
             raise WorkspaceError(

@@ -15,6 +15,7 @@ from prefkit.core.files import read_json
 from prefkit.core.progress import Progress
 from prefkit.core.records import TrainRow
 from prefkit.core.rng import derive_rng
+from prefkit.policy.adapter_base import check_base
 from prefkit.policy.context import context_of
 from prefkit.policy.load import (
     Policy,
@@ -49,6 +50,7 @@ class Plan:
 
     n_flipped: pairs whose sides reading swapped, because p < 0.5. left_out: reason → answers that
     are not trained on though their row is. n_shared_prompts: held-out prompts that are trained on.
+    n_without_p: rows that have no p where others of their file have one.
     """
 
     source: ModelSource
@@ -66,6 +68,7 @@ class Plan:
     n_flipped: int = 0
     left_out: Mapping[str, int] = field(default_factory=dict[str, int])
     n_shared_prompts: int = 0
+    n_without_p: int = 0
 
     @property
     def run(self) -> str:
@@ -156,6 +159,11 @@ def make_plan(
 
     Raises DataError for faulty or missing rows, ModelError and ConfigError as their parts do.
     """
+    if settings.reference == "start" and start is None:
+        raise ConfigError(
+            "reference start is the adapter that training starts from, and none was given",
+            hint="give --adapter DIR (start_adapter in Python), or reference=base",
+        )
     asked = make_objective(settings, constraints)
     pick_device(settings.device)
     check_trackers(settings.trackers)
@@ -168,6 +176,8 @@ def make_plan(
     if loaded is not None:
         _check_kind(loaded, objective)
     source = _source(model, progress)
+    if start is not None:
+        check_base(source, start)
     if start is None:
         _check_adapter(source, loaded, settings, objective)
     tokenizer = loaded.tokenizer if loaded else load_tokenizer(source)
@@ -201,6 +211,7 @@ def make_plan(
         n_flipped=given.n_flipped,
         left_out=Counter(given.left_out) + Counter(rows.left_out) + Counter(held.left_out),
         n_shared_prompts=len(_prompts(rows) & _prompts(held)),
+        n_without_p=given.n_without_p,
     )
     return replace(plan, identity=identify(plan))
 
@@ -216,6 +227,7 @@ class _Given:
     held_dropped: Mapping[str, int]
     left_out: Mapping[str, int]
     n_flipped: int
+    n_without_p: int
 
 
 def _read(
@@ -226,7 +238,8 @@ def _read(
     mapping: Mapping[str, str] | None,
 ) -> _Given:
     """The rows to train on and those held out, as one of the kinds that the objective takes."""
-    read = read_rows(data, objective.targets, mapping=mapping)
+    arguments = settings.chat_template_kwargs
+    read = read_rows(data, objective.targets, mapping=mapping, arguments=arguments)
     target = read.target or objective.target
     if not read.rows:
         counts = ", ".join(f"{n} {reason}" for reason, n in read.dropped.items()) or "it is empty"
@@ -234,7 +247,7 @@ def _read(
             f"there is nothing to train on: the data has no rows ({counts})", hint="check the file"
         )
     if heldout is not None:
-        apart = read_rows(heldout, target, mapping=mapping)
+        apart = read_rows(heldout, target, mapping=mapping, arguments=arguments)
         training, held, held_dropped = read.rows, apart.rows, apart.dropped
         files = (read.read, apart.read)
     else:
@@ -248,6 +261,7 @@ def _read(
         held_dropped,
         Counter(tied=sum(file.n_tied for file in files)),
         sum(file.n_flipped for file in files),
+        sum(file.n_without_p for file in files),
     )
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from prefkit.core.errors import EnvironmentFault, ModelError, require
 from prefkit.core.files import read_json
 from prefkit.core.progress import Progress, silent
+from prefkit.policy.adapter_base import FACTS
 from prefkit.policy.hub import HUB_ID
 from prefkit.policy.load import ADAPTER_CONFIG
-from prefkit.training.lineage import FACTS
 
 TEXTS = ("README.md", ADAPTER_CONFIG, FACTS)
 

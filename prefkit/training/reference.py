@@ -76,7 +76,7 @@ def find_reference(
     """
     if wanted == "ema":
         return ReferenceModel("ema", source, None, None)
-    if wanted == "base" or (wanted == "start" and start is None):
+    if wanted == "base":
         return ReferenceModel("base", source, None, source.digest)
     if wanted == "start":
         return ReferenceModel("start", source, start, policy_digest(source, start))

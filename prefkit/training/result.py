@@ -14,6 +14,7 @@ from prefkit.policy.layout import Layout
 from prefkit.policy.load import ADAPTER_CONFIG, adapter_digest
 from prefkit.training.monitor import Monitor
 from prefkit.training.plan import Plan
+from prefkit.training.precision import Precision
 
 MANIFEST = "train.json"
 
@@ -29,9 +30,11 @@ class TrainResult:
     data that are trained on and measured; n_trained: the rows of an epoch's steps, more where each
     answer of a pair is one. dropped, heldout_dropped: reason → rows, of the data and of those held
     out. left_out: reason → answers not used though their row is; n_flipped: pairs whose sides were
-    swapped, p < 0.5; both of all that was read. n_shared_prompts: held-out prompts trained on too.
+    swapped, p < 0.5; n_without_p: rows without p where others have one, taken as certain; all
+    three of all that was read. n_shared_prompts: held-out prompts trained on too.
     alarms: what was told on the way. resumed_from: the step a killed run went on from, else None.
-    seconds: of this process. tokens_per_second: as if every answer had fed its own prompt.
+    dtype, trained_dtype, stored_dtype: as in Precision. seconds: of this process.
+    tokens_per_second: as if every answer had fed its own prompt.
     """
 
     folder: Path
@@ -40,10 +43,14 @@ class TrainResult:
     model_digest: str
     reference: str | None
     layout: str
+    dtype: str
+    trained_dtype: str
+    stored_dtype: str | None
     steps: int
     n_rows: int
     n_trained: int
     n_flipped: int
+    n_without_p: int
     dropped: dict[str, int]
     left_out: dict[str, int]
     n_truncated: int
@@ -80,8 +87,10 @@ class TrainResult:
             f"truncated: {self.n_truncated}",
             "answers left out": left_out if self.left_out else None,
             "sides swapped": f"{self.n_flipped} (p < 0.5)" if self.n_flipped else None,
+            "rows without p": f"{self.n_without_p}, taken as certain" if self.n_without_p else None,
             "reference": self.reference,
             "rows in memory": self.layout,
+            "precision": str(Precision(self.dtype, self.trained_dtype, self.stored_dtype)),
             "steps": str(self.steps),
             "loss": f"{self.first_loss:.4f} at first{ln2}, {self.last_loss:.4f} at last",
             "reward accuracy": _part(self.reward_accuracy, "last epoch, as trained on"),
@@ -170,6 +179,7 @@ def make_result(
     folder: Path,
     *,
     layout: Layout,
+    precision: Precision,
     best_step: int | None,
     seconds: float,
     resumed_from: int | None,
@@ -188,10 +198,14 @@ def make_result(
         model_digest=plan.source.digest,
         reference=plan.reference.describe() if plan.reference else None,
         layout=f"{layout.kind}: {layout.reason}",
+        dtype=precision.dtype,
+        trained_dtype=precision.trained,
+        stored_dtype=precision.stored,
         steps=len(lines),
         n_rows=plan.rows.n_kept,
         n_trained=len(plan.rows.rows),
         n_flipped=plan.n_flipped,
+        n_without_p=plan.n_without_p,
         dropped=plan.rows.dropped,
         left_out=dict(plan.left_out),
         n_truncated=plan.rows.n_truncated,

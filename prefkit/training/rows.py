@@ -17,8 +17,9 @@ from typing import Any
 from prefkit.core.errors import DataError
 from prefkit.core.ids import canonical_json
 from prefkit.core.records import Comparison, Messages, Prompt, TrainRow
-from prefkit.formats.load import first_faults
+from prefkit.formats.rows import first_faults
 from prefkit.formats.train import TrainData, read_train_data
+from prefkit.formats.values import tools_value
 from prefkit.policy.template import (
     Exchange,
     Truncation,
@@ -117,6 +118,7 @@ def read_rows(
     revision: str | None = None,
     mapping: Mapping[str, str] | None = None,
     both_bad: Sequence[Comparison] = (),
+    arguments: Mapping[str, Any] | None = None,
 ) -> ReadRows:
     """The rows of ``data`` as ``target`` wants them; target None is as they are, of several kinds
     the first that the rows can become.
@@ -124,9 +126,10 @@ def read_rows(
     data, layout, split, revision, mapping: as in formats.train.read_train_data. Pairs become two
     unpaired answers with p and 1 − p, a ranking of two, or the demonstration of their likelier
     side; a ranking becomes the demonstration of its best; other changes are refused. both_bad:
-    comparisons of which both answers are undesirable, rows of unpaired data only. Raises DataError
-    naming the first five faulty rows: p outside [0, 1], a weight or margin that is no number, an
-    answer that is no answer, votes or tools that are not JSON.
+    comparisons of which both answers are undesirable, rows of unpaired data only. arguments: for
+    the chat template of every row, under its own. Raises DataError naming the first five faulty
+    rows: p outside [0, 1], a weight or margin that is no number, an answer that is no answer, votes
+    or tools that are not JSON.
     """
     read = read_train_data(data, layout=layout, split=split, revision=revision, mapping=mapping)
     faults = [f"{row.name}: {fault}" for row in read.rows if (fault := _fault(row))]
@@ -142,6 +145,8 @@ def read_rows(
         found = [row for given in found for row in as_target(given, target)]
     if target == "unpaired":
         found += [row for comparison in both_bad for row in undesirable(comparison)]
+    if arguments:
+        found = [replace(row, arguments={**arguments, **row.arguments}) for row in found]
     return ReadRows(found, dropped, read, target)
 
 
@@ -152,7 +157,6 @@ def encode_rows(
     max_length: int,
     overlong: Truncation = "answers",
     hard_labels: bool = False,
-    arguments: Mapping[str, Any] | None = None,
     chat: bool | None = None,
     dropped: Mapping[str, int] | None = None,
 ) -> Rows:
@@ -160,8 +164,7 @@ def encode_rows(
 
     max_length: tokens of the prompt and an answer together; overlong: what becomes of longer rows
     (policy.template.truncate; "prompt" takes whole old turns first). hard_labels: the likelier
-    label is certain. arguments: given to every chat template, under a row's own. chat: as
-    in encode_trees. dropped: what reading dropped, counted on.
+    label is certain. chat: as in encode_trees. dropped: what reading dropped, counted on.
 
     Reasons for a drop: zero_weight, no_preference (hard labels and p = ½), identical (the same
     answers, also where each of a pair is a row), empty (an answer without text), overlong,
@@ -174,10 +177,7 @@ def encode_rows(
         for i, row in enumerate(rows)
         if fates[i] is None
     }
-    exchanges = [
-        Exchange(row.prompt, row.completions, {**(arguments or {}), **row.arguments})
-        for row in taken.values()
-    ]
+    exchanges = [Exchange(row.prompt, row.completions, row.arguments) for row in taken.values()]
     found: dict[int, Row] = {}
     faults: list[tuple[str, str | None]] = []
     trees = encode_trees(tokenizer, exchanges, chat=chat)
@@ -340,7 +340,11 @@ def _unicode_fault(row: TrainRow) -> str | None:
 
 def _json_fault(row: TrainRow) -> str | None:
     """Text that has to be JSON and is not."""
-    texts = [("tools", row.prompt.tools)]
+    try:
+        tools_value(row.prompt.tools)
+    except ValueError as error:
+        return str(error)
+    texts: list[tuple[str, str | None]] = []
     for messages in (row.prompt.messages, *row.completions):
         texts += [("tool_calls", message.tool_calls) for message in messages]
     for name, text in texts:

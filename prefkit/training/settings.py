@@ -103,8 +103,15 @@ class TrainSettings(AdapterSettings):
         description="Rows longer than max_length: answers cuts the end of all answers, prompt "
         "the oldest part of the prompt, drop leaves the row out. All are counted.",
     )
+    chat_template_kwargs: dict[str, bool | int | float | str] = Field(
+        default={},
+        description="Handed to the chat template with every row, under a row's own, such as "
+        "{enable_thinking: false}.",
+    )
     dtype: Literal["auto", "bfloat16", "float16", "float32", "float64"] = Field(
-        default="auto", description="Precision of the model; auto is bfloat16."
+        default="auto",
+        description="Precision that the model is held and computed in; auto is bfloat16, whatever "
+        "its files hold. What is trained is updated in fp32.",
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     seed: int = Field(

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from prefkit.core.ids import content_id
 from prefkit.core.records import Prompt, TrainRow, text_of
+from prefkit.formats.train import row_id
 
 
 def split_by_prompt(
@@ -46,7 +47,10 @@ def with_own_prompt(row: TrainRow) -> TrainRow:
     n = next((i for i, c in enumerate(zip(*texts, strict=False)) if len(set(c)) > 1), None)
     # The answers may begin with the same letters.
     asked = re.sub(r"\S*$", "", min(texts, key=len)[:n]) if len(texts) > 1 else ""
-    key = {"raw prompt": asked} if asked.strip() else {"raw row": row.id}
+    # Not by the row's id, which may be the user's own: the same text twice is one prompt.
+    label = row.p if row.target == "unpaired" else None
+    own = row_id(prompt, row.completions, row.target, label)
+    key = {"raw prompt": asked} if asked.strip() else {"raw row": own}
     return replace(row, prompt=replace(prompt, id=content_id(key)))
 
 

@@ -92,3 +92,42 @@ def test_answers_left_out_and_swapped_sides_are_counted(run, tmp_path, tiny_mode
     _, out, _ = run("inspect", ranked, "--as-trained", tiny_model_dir, "--json")
     value = json.loads(out)
     assert (value["left_out"], value["n_flipped"]) == ({"tied": 2}, 0)
+
+
+def test_tools_that_are_not_json_are_refused_by_row_though_the_template_ignores_them(
+    run, tmp_path, tiny_model_dir
+):
+    path = tmp_path / "tools.jsonl"
+    path.write_text("".join(json.dumps(row | {"tools": "hammer"}) + "\n" for row in ROWS))
+    for verb in (
+        ["inspect", path, "--as-trained", tiny_model_dir],
+        ["train", path, "--model", tiny_model_dir, "--out", tmp_path / "out"],
+    ):
+        code, _, err = run(*verb)
+        assert code == 1
+        assert f"{path}:1: tools is 'hammer'; expected JSON" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gap_in_p_is_told(run, tmp_path, tiny_model_dir):
+    path = tmp_path / "gap.csv"
+    path.write_text("prompt,chosen,rejected,p\nq,a,b,0.9\nq,c,d,\n")
+    code, out, _ = run("inspect", path, "--as-trained", tiny_model_dir)
+    assert code == 0
+    assert "1, taken as certain" in out
+    _, out, _ = run("inspect", path, "--as-trained", tiny_model_dir, "--json")
+    assert json.loads(out)["n_without_p"] == 1
+
+
+def test_arguments_of_the_template_are_trainings(run, data, tmp_path, tiny_model_dir):
+    model = shutil.copytree(tiny_model_dir, tmp_path / "model")
+    template = model / "chat_template.jinja"
+    template.write_text("{% if loud %}!{% endif %}" + template.read_text())
+    words = ["inspect", data, "--as-trained", model, "--json", "--chat-template-kwargs"]
+    code, out, _ = run(*words, '{"loud": true}')
+    assert code == 0
+    assert json.loads(out)["rows"][0]["prompt"].startswith("!")
+    for wrong in ("[1]", "loud"):
+        code, _, err = run(*words, wrong)
+        assert code == 1
+        assert "--chat-template-kwargs is" in err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from prefkit.core.errors import ConfigError, DataError
 from prefkit.settings import Settings, commented_yaml, parse_settings, read_settings
@@ -12,6 +12,17 @@ from prefkit.settings import Settings, commented_yaml, parse_settings, read_sett
 class Inner(Settings):
     beta: float = Field(0.1, gt=0, description="How strongly.")
     names: tuple[str, ...] = Field((), description="A list.")
+
+
+class Whole(Settings):
+    low: float = Field(0.5, description="Below.")
+    high: float = Field(1.0, description="Above.")
+
+    @model_validator(mode="after")
+    def _ordered(self):
+        if self.low > self.high:
+            raise ValueError("low is above high")
+        return self
 
 
 class Outer(Settings):
@@ -80,6 +91,20 @@ def test_yaml_cannot_make_objects(tmp_path):
 def test_a_faulty_override_is_named(override, message):
     with pytest.raises(ConfigError, match=message):
         parse_settings(Outer, {"seed": 1}, [override])
+
+
+def test_a_fault_of_the_whole_has_no_empty_place():
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(Whole, {}, ["low=2"], where="--set")
+    assert caught.value.message == "--set: low is above high"
+
+
+@pytest.mark.parametrize(("model", "example"), [(Outer, "seed=0"), (Inner, "beta=0.1")])
+def test_the_example_of_an_override_is_one_that_is_taken(model, example):
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(model, {}, ["seed"])
+    assert caught.value.hint == f"for example --set {example}"
+    assert parse_settings(model, {}, [example]) == model()
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -108,8 +108,18 @@ def test_json_named_file_with_one_object_a_line_is_read(tmp_path):
 def test_a_fault_names_the_file_and_the_line(tmp_path, name, data, expected):
     path = tmp_path / name
     path.write_bytes(data)
-    with pytest.raises(DataError, match=expected):
+    with pytest.raises(DataError, match=expected) as caught:
         read_rows(path)
+    assert caught.value.hint
+
+
+def test_json_that_nests_too_deeply_and_a_number_that_is_none_have_a_mend(tmp_path):
+    path = tmp_path / "r.json"
+    for data in ('[{"p": Infinity}]', "[" * 100_000):
+        path.write_text(data)
+        with pytest.raises(DataError, match=r"r\.json:1: not JSON") as caught:
+            read_rows(path)
+        assert "write null where there is no value" in caught.value.hint
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):

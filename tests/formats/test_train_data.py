@@ -200,12 +200,155 @@ def test_a_malformed_cell_is_named_with_its_row(name, change, what):
     assert what in caught.value.message
 
 
-@pytest.mark.parametrize("wrap", [list, pd.DataFrame, pl.DataFrame, pa.Table.from_pylist])
+@pytest.mark.parametrize("wrap", [list, pl.DataFrame, pa.Table.from_pylist])
 def test_p_that_is_nan_is_named_and_not_read_as_certain(wrap):
+    """Where a gap has a word of its own, null, NaN is a number that a computation lost."""
     rows = [{"prompt": "q", "chosen": "a", "rejected": "b", "p": p} for p in (0.8, math.nan)]
     for read in (read_train_data, read_examples):
         with pytest.raises(DataError, match=r"row 2: p is nan"):
             read(wrap(rows))
+
+
+NUMBERS = [(0.8, 2.0, 1.5), (None, None, None), (0.9, 1.0, None)]
+GAPS = [
+    {"prompt": "q", "chosen": "a", "rejected": f"b {i}", "p": p, "weight": weight, "margin": margin}
+    for i, (p, weight, margin) in enumerate(NUMBERS)
+]
+
+
+def gaps_in(kind, folder):
+    """GAPS as a file or a table."""
+    path = folder / f"gaps.{kind}"
+    frame = pd.DataFrame(GAPS)
+    if kind == "csv":
+        frame.to_csv(path, index=False)
+    elif kind == "jsonl":
+        given = [{k: v for k, v in row.items() if v is not None} for row in GAPS]
+        path.write_text("\n".join(map(json.dumps, given)))
+    elif kind == "parquet":
+        frame.to_parquet(path)
+    return {"pandas": frame, "polars": pl.DataFrame(GAPS), "list": GAPS}.get(kind, path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "pandas", "polars", "list"])
+def test_a_gap_is_read_alike_whatever_it_lies_in_and_is_counted(kind, tmp_path):
+    read = read_train_data(gaps_in(kind, tmp_path))
+    assert [(row.p, row.weight, row.margin) for row in read.rows] == [
+        (0.8, 2.0, 1.5),
+        (1.0, 1.0, None),
+        (0.9, 1.0, None),
+    ]
+    assert read.n_without_p == 1
+
+
+def test_rows_that_have_no_p_at_all_are_not_counted_as_gaps():
+    assert read_train_data([{**row, "p": None} for row in GAPS]).n_without_p == 0
+
+
+@pytest.mark.parametrize("name", ["p", "weight", "margin"])
+@pytest.mark.parametrize("wrap", [list, pd.DataFrame, pl.DataFrame])
+def test_a_number_that_is_text_is_refused_where_numbers_can_be_written(name, wrap):
+    row = {"prompt": "q", "chosen": "a", "rejected": "b", name: "0.9"}
+    with pytest.raises(DataError, match=f"row 1: {name} is '0.9'; expected a number"):
+        read_train_data(wrap([row]))
+
+
+def test_csv_knows_only_text_and_its_numbers_are_read(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("prompt,chosen,rejected,p\nq,a,b,0.9\n")
+    assert read_train_data(path).rows[0].p == 0.9
+    path.write_text("prompt,chosen,rejected,p\nq,a,b,sure\n")
+    with pytest.raises(DataError, match=r"rows\.csv:2: p is 'sure'; expected a number"):
+        read_train_data(path)
+
+
+PLAIN = {"prompt": "q", "chosen": "a", "rejected": "b"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{**PLAIN, "chosen": 5}], "row 1: chosen is 5; expected text"),
+        ([PLAIN, {**PLAIN, "rejected": 2.5}], "row 2: rejected is 2.5; expected text"),
+        (
+            [{**PLAIN, "chosen": 5, "rejected": 6}],
+            "row 1: chosen is 5; expected text or messages; ",
+        ),
+        ([PLAIN, PLAIN, {**PLAIN, "prompt": {"a": 1}}], "row 3: prompt is {'a': 1}; expected text"),
+        (
+            [PLAIN, PLAIN, {**PLAIN, "prompt": "Human: hi"}],
+            "row 3: prompt is 'Human: hi' (a transcript); expected text",
+        ),
+        (
+            [{"question": q, "chosen": "a", "rejected": "b"} for q in (7, "q")],
+            "row 1: question is 7; expected text",
+        ),
+        (
+            [{"prompt": "q", "completion": ["x"], "label": True}],
+            "row 1: completion is ['x']; expected text or messages",
+        ),
+        ([{**PLAIN, "chosen": None}] * 2, "row 1: chosen is missing; expected text"),
+        ([{"prompt": "q", "completions": "x"}], "row 1: completions is 'x'; expected a list"),
+        ([{"messages": "hello", "label": True}], "row 1: messages is 'hello'; expected messages"),
+    ],
+    ids=str,
+)
+def test_a_mistyped_cell_of_a_short_file_is_named_by_row_and_column(rows, said):
+    with pytest.raises(DataError) as caught:
+        read_train_data(rows)
+    assert caught.value.message.startswith(f"list: {said}")
+    assert "--map" in caught.value.hint
+
+
+def test_a_column_of_another_kind_throughout_is_a_matter_of_layout():
+    with pytest.raises(DataError, match=r"no known layout .*chosen: number"):
+        read_train_data([{**PLAIN, "chosen": n} for n in range(20)])
+
+
+def test_an_unknown_layout_lists_the_columns_as_the_file_calls_them():
+    with pytest.raises(DataError) as caught:
+        read_train_data([{"question": "q", "better": "a", "worse": "b"}])
+    seen = caught.value.message.splitlines()[0]
+    assert "prompt (column 'question'): text" in seen
+
+
+@pytest.mark.parametrize("prompt", ["q", "\n\nHuman: q\n\nAssistant:"])
+def test_tools_beside_plain_text_travel_and_are_checked(prompt):
+    tools = [{"name": "weather"}]
+    [row] = read_train_data([{**PLAIN, "prompt": prompt, "tools": tools}]).rows
+    assert json.loads(row.prompt.tools) == tools
+    for wrong in ("hammer", '{"name": "weather"}'):
+        with pytest.raises(DataError, match="row 1: tools is"):
+            read_train_data([{**PLAIN, "prompt": prompt, "tools": wrong}])
+
+
+@pytest.mark.parametrize(("name", "row"), CASES)
+def test_rows_are_called_what_their_data_call_them(name, row):
+    data = [{**row, "id": "mine-1"}, {**row, "id": 7}]
+    if name == "raw_pair":
+        data = [{**one, "chosen": f"{one['chosen']} {i}"} for i, one in enumerate(data)]
+    read = read_train_data(data)
+    assert [found.id for found in read.rows] == ["mine-1", "7"]
+    assert read.rows[1].name == "row 7 (list: row 2)"
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (["a", "b", "a"], "'a' stands at list: row 1 and list: row 3"),
+        (["1", 1, 2], "'1' stands at list: row 1 and list: row 2"),
+        (["a", None, "b"], "list: row 2 has none"),
+        (["a", " ", "b"], "list: row 2 has ' '"),
+        (["a", 1.5, "b"], "list: row 2 has 1.5"),
+        (["a", True, "b"], "list: row 2 has True"),
+    ],
+)
+def test_ids_that_do_not_tell_rows_apart_are_told_and_left(ids, said, caplog):
+    rows = [{**PLAIN, "rejected": f"b {i}", "id": own} for i, own in enumerate(ids)]
+    read = read_train_data(rows)
+    without = read_train_data([{k: v for k, v in row.items() if k != "id"} for row in rows])
+    assert [row.id for row in read.rows] == [row.id for row in without.rows]
+    assert said in caplog.text
 
 
 def test_five_faults_are_named_and_the_others_counted():

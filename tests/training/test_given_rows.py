@@ -1,6 +1,7 @@
 """Runs on data of every kind: soft labels reach the loss, and every row and answer is counted."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -140,3 +141,50 @@ def test_a_run_that_cannot_be_measured_says_why(model, pairs, tmp_path, wish):
     with pytest.raises(ConfigError, match="all rows are on one prompt") as told:
         train(model, one, settings(**wish, heldout_share=0.5), out=tmp_path)
     assert "heldout_share" not in (told.value.hint or "")
+
+
+def test_rows_without_a_p_beside_rows_with_one_are_counted_in_the_result(model, tmp_path):
+    rows = [
+        {"prompt": f"the sea {i}?", "chosen": "a", "rejected": "b", "p": p, "id": f"mine {i}"}
+        for i, p in enumerate((0.8, None, 0.9, None))
+    ]
+    found = train(model, rows, settings(), out=tmp_path)
+    assert found.n_without_p == 2
+    assert found.facts()["rows without p"] == "2, taken as certain"
+    seen = labels(tmp_path)
+    assert seen == {"mine 0": 0.8, "mine 1": 1.0, "mine 2": 0.9, "mine 3": 1.0}
+    worst = (tmp_path / "worst.jsonl").read_text().splitlines()
+    assert {json.loads(line)["id"] for line in worst} == set(seen)
+    full = [{**row, "p": 1.0} for row in rows]
+    assert "rows without p" not in train(model, full, settings(), out=tmp_path / "b").facts()
+
+
+def test_a_fault_of_a_row_names_it_as_its_data_do(model, tmp_path):
+    rows = [{"prompt": "q", "chosen": "a", "rejected": "b \ud83d", "id": 41}]
+    with pytest.raises(DataError, match=r"row 41 \(list: row 1\): rejected is no valid Unicode"):
+        train(model, rows, settings(), out=tmp_path)
+
+
+def test_arguments_of_the_template_for_a_whole_run_reach_every_row(tiny_model_dir, pairs, tmp_path):
+    """The held-out rows too; and what fits worst is written with them."""
+    model = shutil.copytree(tiny_model_dir, tmp_path / "model")
+    template = model / "chat_template.jinja"
+    template.write_text("{% if loud %}!{% endif %}" + template.read_text())
+    loud = {"loud": True}
+    rows = [TrainRow.of(pair) for pair in pairs[:6]]
+    own = [replace(row, arguments=loud) for row in rows]
+
+    def trained(name, rows, **changes):
+        plan, out = settings(**changes), tmp_path / name
+        found = train(str(model), rows[:4], plan, out=out, heldout=rows[4:])
+        facts = json.loads((found.folder / "prefkit.json").read_text())
+        return facts["data"]["digest"], found.heldout_loss
+
+    whole = trained("whole", rows, chat_template_kwargs=loud)
+    assert whole == trained("own", own)
+    assert whole == trained("over", own, chat_template_kwargs={"loud": False})
+    plain = trained("plain", rows)
+    assert whole[0] != plain[0]
+    assert whole[1] != plain[1]
+    worst = (tmp_path / "whole" / "worst.jsonl").read_text().splitlines()
+    assert [json.loads(line)["chat_template_kwargs"] for line in worst] == [loud] * 4

@@ -18,7 +18,7 @@ from prefkit.training.gradient import Gradient, Part
 from prefkit.training.lanes import Lanes
 from prefkit.training.losses import losses
 from prefkit.training.masters import Masters
-from prefkit.training.objective import make_objective
+from prefkit.training.objective import Objective, Term, make_objective
 from prefkit.training.packs import size_of
 from prefkit.training.plan import with_mismatches
 from prefkit.training.ranks import Ranks
@@ -80,10 +80,11 @@ class Bench:
         score=None,
         reference=None,
         lanes=1,
+        objective=None,
     ):
         scorer = Scorer(self.model, layout)
         gradient = Gradient(
-            make_objective(settings),
+            objective or make_objective(settings),
             score or scorer,
             self.masters,
             layout=layout,
@@ -179,6 +180,29 @@ def test_modifiers_and_mixtures_do_not_see_the_packs(bench, changes):
     other_loss, other, _ = bench.gradient(settings, rows, budget=1)
     assert other_loss == pytest.approx(loss, rel=1e-7)
     close(whole, other)
+
+
+def test_a_coupled_loss_over_lists_of_unequal_lengths_does_not_see_the_packs(bench):
+    """Each answer is compared with the mean reward of the step's answers, so that every row's
+    gradient depends on all lists; a pack is as wide as its own longest list only."""
+
+    def above_the_mean(logps, targets, *, params):
+        there = logps.n_tokens > 0
+        rewards = logps.ratios().masked_fill(~there, 0)
+        gap = rewards - rewards.sum() / there.sum()
+        return torch.nn.functional.softplus(-gap).masked_fill(~there, 0).sum(dim=1)
+
+    loss = replace(losses.get("plackett_luce"), function=above_the_mean, couples_rows=True)
+    objective = Objective((Term(loss, 1.0, {}),))
+    rows = rows_for(bench, "plackett_luce")
+    assert {len(row.tree.branches) for row in rows} == {2, 3, 4}
+    settings = loss_settings("plackett_luce")
+    value, whole, _ = bench.gradient(settings, rows, objective=objective)
+    assert float(whole.abs().max()) > 0
+    for budget in (1, 120):
+        other_value, other, _ = bench.gradient(settings, rows, budget=budget, objective=objective)
+        assert other_value == pytest.approx(value, rel=1e-7)
+        close(whole, other)
 
 
 def test_a_swapped_pair_with_the_opposite_label_is_the_same_pair(bench):

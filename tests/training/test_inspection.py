@@ -81,6 +81,12 @@ def test_the_same_row_twice_is_listed_once():
     assert found.findings == {"repeated": (pair().id,)}
 
 
+def test_the_same_row_twice_is_listed_under_both_names_that_the_data_give_it():
+    rows = [replace(pair(), id="one"), replace(pair(), id="two"), pair("r")]
+    found = inspect_rows(chat_tokenizer("chatml"), rows, max_length=99)
+    assert found.findings == {"repeated": ("one", "two")}
+
+
 def test_every_finding_has_a_row_here():
     # no_preference is dropped with hard labels only, and reading counts it.
     elsewhere = {"end_on_one_side", "repeated", "no_preference"}

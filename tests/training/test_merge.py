@@ -83,10 +83,27 @@ def test_a_folder_of_other_things_is_not_replaced(tiny_model_dir, tmp_path):
         with pytest.raises(ConfigError, match="no model that prefkit merged"):
             merge(adapter, out)
     assert (mine / "thesis.txt").read_text() == "do not lose"
-    first = merge(adapter, tmp_path / "merged")
-    again = merge(adapter, tmp_path / "merged")
-    assert first == again
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["adapter", "merged", "mine"]
+
+
+def test_a_merged_model_is_replaced_only_when_asked_to(tiny_model_dir, tmp_path):
+    adapter, _ = trained_folder(tiny_model_dir, "lora", tmp_path)
+    first = merge(adapter, tmp_path / "merged", dtype="bfloat16")
+    stamp = (first.folder / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises(ConfigError, match="holds a merged model already") as caught:
+        merge(adapter, tmp_path / "merged")
+    assert "--overwrite" in caught.value.hint
+    assert (first.folder / "model.safetensors").stat().st_mtime_ns == stamp
+    again = merge(adapter, tmp_path / "merged", overwrite=True)
+    assert (first.dtype, again.dtype) == ("bfloat16", "float32")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["adapter", "merged"]
+
+
+def test_the_base_itself_is_not_replaced(tiny_model_dir, tmp_path):
+    first, _ = trained_folder(tiny_model_dir, "lora", tmp_path / "first")
+    base = merge(first, tmp_path / "base").folder
+    second, _ = trained_folder(base, "lora", tmp_path / "second")
+    with pytest.raises(ConfigError, match="this is the base model itself"):
+        merge(second, base, overwrite=True)
 
 
 def test_an_adapter_of_another_tool_merges_too(tiny_model_dir, tmp_path):

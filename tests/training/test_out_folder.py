@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
+from tiny_adapter import build_tiny_adapter
 from torch import zeros
 
 from prefkit.core.errors import WorkspaceError
@@ -58,6 +59,26 @@ def test_a_file_of_anothers_stops_the_run_before_anything_is_loaded(
     with pytest.raises(WorkspaceError, match=rf"{name.partition('/')[0]} would be replaced"):
         train("./no-such-model", pairs[:4], settings(), out=tmp_path, overwrite=overwrite)
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("what", ["model", "start", "reference"])
+def test_the_folder_of_a_model_is_no_folder_for_a_run(tiny_model_dir, pairs, tmp_path, what):
+    model = str(shutil.copytree(tiny_model_dir, tmp_path / "model"))
+    start = build_tiny_adapter(tiny_model_dir, tmp_path / "start") if what != "model" else None
+    plan = settings(reference=str(start)) if what == "reference" else settings()
+    own = start or Path(model)
+    before = contents(tmp_path)
+    for out in (own, own / ".." / own.name):
+        with pytest.raises(WorkspaceError, match="the folder of a model that the run reads"):
+            train(model, pairs[:4], plan, out=out, start_adapter=None if start is None else start)
+    assert contents(tmp_path) == before
+
+
+def test_a_folder_may_be_called_as_a_reference_is(tiny_model_dir, pairs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        train(str(tiny_model_dir), pairs[:4], settings(), out="base")
+    assert (tmp_path / "base" / "train.json").is_file()
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,10 @@ def whole(tokenizer, tree, index=0):
         ({"prompt": Prompt("x", (Message.of("user", "\ude00"),))}, "prompt is no valid Unicode"),
         ({"votes": "["}, "votes is not JSON"),
         ({"votes": '[{"choice": "left"}]'}, "a vote's choice is 'left'"),
-        ({"prompt": Prompt("x", (Message.of("user", "q"),), tools="{")}, "tools is not JSON"),
+        (
+            {"prompt": Prompt("x", (Message.of("user", "q"),), tools="{")},
+            "tools is '{'; expected JSON",
+        ),
     ],
 )
 def test_a_faulty_row_is_refused_by_its_id(pairs, change, what):
@@ -60,6 +63,12 @@ def test_a_faulty_row_is_refused_by_its_id(pairs, change, what):
         read_rows([*pairs[:3], bad], "pair")
     assert bad.id in caught.value.message
     assert what in caught.value.message
+
+
+def test_tools_that_are_json_but_no_list_of_schemas_are_refused(pairs):
+    bad = replace(pairs[0], prompt=replace(pairs[0].prompt, tools='"hammer"'))
+    with pytest.raises(DataError, match=r"tools is .* expected a list of JSON schemas"):
+        read_rows([bad], "pair")
 
 
 def test_all_faults_are_counted_and_the_first_are_shown(pairs):
@@ -298,7 +307,8 @@ def test_rows_that_the_template_refuses_are_named():
 def test_arguments_for_all_rows_give_way_to_a_rows_own():
     tokenizer = chat_tokenizer("qwen3")
     rows = [pair(), replace(pair(), arguments={"enable_thinking": True})]
-    found = encode_rows(tokenizer, rows, max_length=99, arguments={"enable_thinking": False})
+    read = read_rows(rows, arguments={"enable_thinking": False}).rows
+    found = encode_rows(tokenizer, read, max_length=99)
     ends = [tokenizer.decode(row.tree.prompt).endswith("</think>\n\n") for row in found.rows]
     assert ends == [True, False]
 

@@ -87,3 +87,12 @@ def test_pairs_of_raw_text_on_one_prompt_are_on_one_side():
 
         assert said(apart)
         assert not said(kept) & said(apart)
+
+
+def test_the_same_raw_text_is_on_one_side_under_two_ids():
+    given = [{"text": f"{i} foxes", "id": f"{i} {n}"} for i in range(30) for n in "ab"]
+    kept, apart = split_by_prompt(read_rows(given).rows, 0.3, 1)
+    assert {row.id for row in (*kept, *apart)} == {row["id"] for row in given}
+    texts = [{row.completions[0][0].text for row in side} for side in (kept, apart)]
+    assert texts[1]
+    assert not texts[0] & texts[1]

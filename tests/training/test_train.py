@@ -204,6 +204,30 @@ def test_training_goes_on_from_an_adapter_against_either_reference(model, pairs,
     assert start.ln2_gap < 2e-7
 
 
+def test_a_start_that_was_not_given_is_no_reference(pairs, tmp_path):
+    with pytest.raises(ConfigError, match="reference start is the adapter") as caught:
+        train("./no-such-model", pairs, settings(reference="start"), out=tmp_path / "out")
+    assert "--adapter DIR" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_may_be_a_mapping_and_are_checked_as_everywhere(model, pairs, tmp_path):
+    plain = settings(max_steps=1, lora=LoraSettings(r=4))
+    given = plain.model_dump() | {"lora": {"r": 4}}
+    assert train(model, pairs[:4], given, out=tmp_path / "a").run == (
+        train(model, pairs[:4], plain, out=tmp_path / "b").run
+    )
+    for wrong, said in [
+        ({"bta": 0.2}, "settings: unknown key 'bta'; did you mean 'beta'"),
+        ({"lora": {"r": 0}}, "settings: lora.r is 0"),
+        ({"divergence": "js", "loss": "simpo"}, "settings: divergence: simpo compares with no"),
+        (["beta=0.2"], "settings is a list: expected TrainSettings or a mapping"),
+    ]:
+        with pytest.raises(ConfigError, match=said):
+            train(model, pairs[:4], wrong, out=tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("threads", "dropout"), [(1, 0.1), (2, 0.0)], ids=["one_lane_with_dropout", "two_lanes"]

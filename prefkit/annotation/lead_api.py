@@ -35,7 +35,8 @@ from prefkit.annotation.adjudication import REASONS, Adjudication, Ruling
 from prefkit.annotation.auth import Who, caller
 from prefkit.annotation.guidelines import Guidelines
 from prefkit.annotation.lead import Lead, plain
-from prefkit.annotation.render import render_markdown, render_messages
+from prefkit.annotation.render import render_markdown
+from prefkit.annotation.rendered import draw
 from prefkit.annotation.session import Key, key_of
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.core.records import Comparison
@@ -194,7 +195,11 @@ def _add_disputes(
             case = adjudication.open(who.id, comparison_id)
         except NotForYou as error:
             raise HTTPException(409, _said(error)) from None
-        facts = {"token": case.token, "decided": case.decided is not None}
+        facts = {
+            "token": case.token,
+            "task_id": case.task_id,
+            "decided": case.decided is not None,
+        }
         return _sendable({**facts, **_shown(comparison, case.shown_first)})
 
     @router.post("/disputes/{comparison_id}/decide")
@@ -254,12 +259,12 @@ def _said(error: NotForYou) -> str:
 
 
 def _shown(comparison: Comparison, left: Slot) -> dict[str, Any]:
-    """The pair as HTML that is safe to put into a page."""
-    sides = {"a": comparison.a, "b": comparison.b}
+    """The pair as HTML that is safe to put into a page, as raters see it."""
+    drawn = draw(comparison)
     return {
-        "prompt": render_messages(comparison.prompt.messages),
-        "left": render_messages(sides[left].messages),
-        "right": render_messages(sides[OTHER[left]].messages),
+        "prompt": drawn.prompt,
+        "left": drawn.sides[left],
+        "right": drawn.sides[OTHER[left]],
         "left_slot": left,
     }
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from components import require_component
+from media_files import png
 from store_cases import pair, vote
 
+from prefkit.core.records import Comparison, Completion, Message, Part, Prompt
 from prefkit.store import VoteStore
 
 pytestmark = pytest.mark.browser
@@ -130,6 +132,27 @@ def test_a_dispute_is_decided_blind_and_becomes_an_example(page):
     on(page, "disputes").get_by_role("button", name="Decided", exact=True).click()
     page.wait_for_selector("text=1 decided.")
     assert page.failed == []
+
+
+def test_a_reviewer_sees_the_pictures_of_a_pair(chromium, start_app, tmp_path):
+    folder = tmp_path / "work.prefkit"
+    (folder / "media").mkdir(parents=True)
+    (folder / "media" / "cat.png").write_bytes(png(40, 30))
+    (folder / "prefkit.yaml").write_text("annotate:\n  k: 2\n")
+    asked = Prompt.make([Message("user", (Part("text", "What?"), Part("image", path="cat.png")))])
+    one, other = (Completion.make(asked.id, [Message.of("assistant", t)], "m") for t in "xy")
+    comparison = Comparison.make(asked, one, other)
+    with VoteStore.open(folder / "votes.db") as store:
+        store.add([comparison], k=2)
+        store.add_votes([vote(comparison, "ana", "a"), vote(comparison, "bo", "b")])
+    page = chromium.new_page()
+    page.goto(start_app(folder).url + "lead")
+    on(page, "progress")
+    page.click('[data-tab="disputes"]')
+    on(page, "disputes").get_by_role("button", name="Decide", exact=True).click()
+    page.wait_for_function("document.querySelector('.pl-prompt img')?.naturalWidth === 40")
+    assert page.get_attribute(".pl-prompt img", "alt") == "[image: cat.png]"
+    page.close()
 
 
 def test_search_goes_from_words_to_a_pair_and_its_history(page):

@@ -6,22 +6,33 @@ function html(text, name) {
   return made;
 }
 
-function turns(list, label) {
+// taskId: the case under which the reviewer was shown the pair; without one its media stay names.
+function turns(list, label, taskId) {
   const made = make("div", { class: "pl-text", tabindex: "0", role: "group", "aria-label": label });
   for (const turn of list) {
     if (list.length > 1) made.append(make("p", { class: "pl-role" }, turn.role));
     const body = make("div", { dir: "auto" });
     body.innerHTML = turn.html || "<p><em>(empty)</em></p>";
+    if (taskId) body.querySelectorAll("figure[data-media]").forEach((figure) => fillFigure(figure, taskId));
     made.append(body);
   }
   return made;
 }
 
+function fillFigure(figure, taskId) {
+  const isImage = figure.dataset.kind === "image";
+  const caption = figure.textContent;
+  const medium = make(isImage ? "img" : "audio", isImage ? { alt: caption } : { controls: true, "aria-label": caption });
+  medium.addEventListener("error", () => medium.remove());
+  medium.src = API + "media/" + encodeURIComponent(taskId) + "/" + Number(figure.dataset.media);
+  figure.prepend(medium);
+}
+
 function pairView(found, left, right) {
   return make("div", { class: "pl-pair" },
-    make("section", { class: "pl-prompt" }, make("h3", {}, "Prompt"), turns(found.prompt, "Prompt")),
-    make("section", { class: "pl-left" }, make("h3", {}, left), turns(found.left, left)),
-    make("section", { class: "pl-right" }, make("h3", {}, right), turns(found.right, right)));
+    make("section", { class: "pl-prompt" }, make("h3", {}, "Prompt"), turns(found.prompt, "Prompt", found.task_id)),
+    make("section", { class: "pl-left" }, make("h3", {}, left), turns(found.left, left, found.task_id)),
+    make("section", { class: "pl-right" }, make("h3", {}, right), turns(found.right, right, found.task_id)));
 }
 
 function said(vote, leftSlot) {

@@ -48,7 +48,7 @@ def press(page, key: str) -> str:
     before = task_of(page)
     page.keyboard.press(key)
     page.wait_for_function(
-        "before => document.querySelector('.pk').dataset.task !== before", arg=before
+        "before => document.querySelector('.pk')?.dataset.task !== before", arg=before
     )
     return settle(page)
 
@@ -61,7 +61,7 @@ def done(page) -> int:
 def wait_for_done(page, n: int) -> None:
     """Wait until the server has confirmed n votes."""
     page.wait_for_function(
-        "n => document.querySelector('.pk').dataset.done === String(n)", arg=n, timeout=30_000
+        "n => document.querySelector('.pk')?.dataset.done === String(n)", arg=n, timeout=30_000
     )
 
 
@@ -78,7 +78,7 @@ def unsent(page) -> list[dict]:
 def said(page, text: str) -> None:
     """Wait until the status line holds ``text``."""
     page.wait_for_function(
-        "text => document.querySelector('.pk-status').textContent.includes(text)", arg=text
+        "text => document.querySelector('.pk-status')?.textContent.includes(text)", arg=text
     )
 
 

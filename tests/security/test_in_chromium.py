@@ -52,7 +52,7 @@ NAME = f'<img src=x onerror="{RUN}">'[:64]
 def workspace(tmp_path, comparisons, people=(), settings=""):
     folder = tmp_path / "work.prefkit"
     folder.mkdir()
-    (folder / "prefkit.yaml").write_text(f"annotate:\n  k: 1\n{settings}")
+    (folder / "prefkit.yaml").write_text(f"annotate:\n  k: 1\n  repeat_rate: 0\n{settings}")
     with VoteStore.open(folder / "votes.db") as store:
         store.add(comparisons)
         accounts = Accounts(store.database)

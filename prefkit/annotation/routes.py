@@ -8,9 +8,10 @@ through that drawing a page needs: its uploads, queues, calls and files are not.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from prefkit.store.accounts import Role
 from prefkit.store.tokens import TokenScope
@@ -134,13 +135,25 @@ def _own_routes(app: FastAPI) -> list[tuple[str, set[str]]]:
     from starlette.routing import Mount, Route
 
     found: list[tuple[str, set[str]]] = []
-    for route in app.routes:
+    for route in _flat(app.routes):
         if isinstance(route, Mount):
             assert route.path == "", f"{route.path}: only Gradio is mounted, at the root"
         else:
             assert isinstance(route, Route), f"{route}: neither HTTP nor Gradio"
             found.append((route.path, set(route.methods or ())))
     return found
+
+
+def _flat(routes: Iterable[Any]) -> Iterator[Any]:
+    """The routes, with those of included routers: from FastAPI 0.137 on an app holds the router
+    where it held copies of its routes."""
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is None:
+            yield route
+        else:
+            assert not route.include_context.prefix, "a router has its own prefix"
+            yield from _flat(included.routes)
 
 
 @cache

@@ -145,8 +145,8 @@ def _own_routes(app: FastAPI) -> list[tuple[str, set[str]]]:
 
 
 def _flat(routes: Iterable[Any]) -> Iterator[Any]:
-    """The routes, with those of included routers: from FastAPI 0.137 on an app holds the router
-    where it held copies of its routes."""
+    """The routes, with those of included routers: newer FastAPI keeps the router
+    where older ones held copies of its routes."""
     for route in routes:
         included = getattr(route, "original_router", None)
         if included is None:

@@ -14,7 +14,7 @@ from store_cases import pairs
 from prefkit.annotation import routes
 from prefkit.annotation.app import build_app
 from prefkit.annotation.passwords import hash_password
-from prefkit.annotation.routes import POLICY
+from prefkit.annotation.routes import POLICY, _flat
 from prefkit.store import VoteStore
 from prefkit_apps.annotate import build_page
 
@@ -162,7 +162,7 @@ def test_the_lists_of_who_may_do_what_are_these():
 
 def gradio_routes(app):
     (mount,) = [route for route in app.routes if isinstance(route, Mount)]
-    for route in mount.app.routes:
+    for route in _flat(mount.app.routes):
         if isinstance(route, Route):
             for method in sorted(route.methods or ()):
                 yield method, filled(route.path)

@@ -42,6 +42,13 @@ def pressed(page):
     return page.evaluate("() => { const n = window.pressed; window.pressed = 0; return n; }")
 
 
+def keys_are_with_the_account(page):
+    """Wait until no change of a key is kept in this browser alone."""
+    page.wait_for_function(
+        "() => !Object.keys(localStorage).some(key => key.startsWith('prefkit.keys.'))"
+    )
+
+
 def test_the_keystrokes_of_five_tasks(page, start_app, tmp_path):
     """plain 1 (which is better), strength 1, strength and three aspects 5, tie 1, and 2 to mend
     the vote before."""
@@ -240,6 +247,7 @@ def test_a_key_can_be_changed_but_not_taken_from_another(page, start_app, tmp_pa
     for reloaded in (False, True):
         if reloaded:
             # Kept with the account: a browser that forgot everything knows it too.
+            keys_are_with_the_account(page)
             page.evaluate("localStorage.clear()")
             page.reload()
             settle(page)
@@ -258,6 +266,34 @@ def test_a_key_can_be_changed_but_not_taken_from_another(page, start_app, tmp_pa
     page.get_by_role("button", name="First keys again").click()
     page.keyboard.press("Escape")
     press(page, "1")
+
+
+def test_keys_changed_faster_than_the_server_answers_are_all_kept(page, start_app, tmp_path):
+    app = start_app(workspace(tmp_path, pairs(2)))
+    page.goto(app.url)
+    settle(page)
+    first = []
+
+    def late(route):
+        if route.request.method == "PUT" and not first:
+            first.append(route)  # goes on only after the second had its chance to overtake it
+        else:
+            route.continue_()
+
+    page.route("**/api/v1/me", late)
+    page.keyboard.press("?")
+    page.get_by_role("button", name="Undo: key u").click()
+    page.keyboard.press("z")
+    page.get_by_role("button", name="Left is much better: key 1").click()
+    page.keyboard.press("q")
+    page.wait_for_timeout(300)
+    (held,) = first
+    held.continue_()
+    keys_are_with_the_account(page)
+    assert page.evaluate("() => fetch('/api/v1/me').then(r => r.json()).then(me => me.keys)") == {
+        "1": "q",
+        "undo": "z",
+    }
 
 
 def test_raw_text_differences_and_earlier_turns(page, start_app, tmp_path):

@@ -59,8 +59,10 @@ function rebind(action, key) {
 // Kept on this machine until the account has them.
 async function keepKeys() {
   const keys = changedKeys();
-  kept.write(CHANGES + S.me.id, JSON.stringify(keys));
-  if (await wish({ keys })) kept.drop(CHANGES + S.me.id);
+  const [place, text] = [CHANGES + S.me.id, JSON.stringify(keys)];
+  kept.write(place, text);
+  // What was changed since then is not yet with the account.
+  if (await wish({ keys }) && kept.read(place) === text) kept.drop(place);
 }
 
 // Words go into fields; a slider or a button in focus does not stop a vote.

@@ -150,10 +150,14 @@ function translate() {
 }
 
 // Keeps what the rater wishes: at once here, and with their account; whether that went well.
+// One after another: two on their way at once may arrive the other way round.
+let lastWish = Promise.resolve();
 async function wish(changes) {
   Object.assign(S.me, changes);
+  const sent = lastWish.then(() => ask("me", changes, { method: "PUT" }));
+  lastWish = sent.catch(() => {});
   try {
-    await ask("me", changes, { method: "PUT" });
+    await sent;
     return true;
   } catch {
     sayInHelp(t("wish_not_kept"), true);

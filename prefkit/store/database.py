@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -33,7 +34,8 @@ _ATTEMPTS = 6
 _AT_ONCE = 16  # transactions of one process on PostgreSQL
 # Another transaction was in the way, and the same work may succeed: serialization failure,
 # deadlock, or the same id written by both (then the second finds it there).
-_AGAIN = {"40001", "40P01", "23505"}
+_IN_THE_WAY = {"40001", "40P01"}
+_AGAIN = _IN_THE_WAY | {"23505"}
 T = TypeVar("T")
 
 
@@ -49,6 +51,7 @@ class Database:
         self.file: Path | None = None
         self._group: GroupWriter | None = None
         self._threads: ThreadPoolExecutor | None = None
+        self._starting = Lock()
         if url.get_backend_name() == "sqlite":
             self.file = Path(url.database or "")
             self.name = str(self.file)
@@ -107,9 +110,10 @@ class Database:
 
         if self._group is not None:
             return self._group.submit(guarded)
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="votes")
-        return self._threads.submit(self._attempt, work)
+        with self._starting:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="votes")
+            return self._threads.submit(self._attempt, work)
 
     def write(self, work: Callable[[sa.Connection], T]) -> T:
         """``submit``, waited for."""
@@ -122,8 +126,14 @@ class Database:
                 with self.writing() as connection:
                     return work(connection)
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) not in _AGAIN or attempt == _ATTEMPTS:
+                state = _sqlstate(error)
+                if state not in _AGAIN or (attempt == _ATTEMPTS and state not in _IN_THE_WAY):
                     raise
+                if attempt == _ATTEMPTS:
+                    raise StoreError(
+                        f"{self.name}: other writers were in the way {attempt} times",
+                        hint="try again",
+                    ) from None
             time.sleep(secrets.randbelow(20) * attempt / 1000)
             attempt += 1
 
@@ -175,8 +185,10 @@ class Database:
         """Give every connection back; the last one folds SQLite's log into the file."""
         if self._group is not None:
             self._group.close()
-        if self._threads is not None:
-            self._threads.shutdown()
+        while self._threads is not None:  # who is answered may submit again
+            with self._starting:
+                threads, self._threads = self._threads, None
+            threads.shutdown()
         self.engine.dispose()
 
 
@@ -287,4 +299,25 @@ def _mendable(error: Exception, name: str) -> PrefkitError | None:
             f"{name}: no connection: {first_line}",
             hint="check that the server runs, and the address and password",
         )
+    return _mendable_on_server(error, name, text)
+
+
+def _mendable_on_server(error: Exception, name: str, text: str) -> PrefkitError | None:
+    """As ``_mendable``, for what a PostgreSQL server refuses whoever asks."""
+    state = _sqlstate(error)
+    if state == "42501":
+        return StoreError(
+            f"{name}: the role of this address may not do that: {text.splitlines()[0][:SHOWN]}",
+            hint="let it own the database: ALTER DATABASE NAME OWNER TO ROLE",
+        )
+    if state == "25006":
+        return StoreError(
+            f"{name}: this server can only be read (a standby, or default_transaction_read_only)",
+            hint="give the address of the server that takes writes",
+        )
     return None
+
+
+def _sqlstate(error: Exception) -> str | None:
+    """PostgreSQL's code of a fault; None for one of SQLite."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None)

@@ -75,14 +75,17 @@ class VoteStore:
         database = Database(path_or_url)
         if database.file is not None and not database.file.exists():
             if not create:
-                hint = "prefkit loop run makes pairs, prefkit annotate FILE reads them"
-                raise StoreError(f"{database.name}: there is no vote store yet", hint=hint)
+                raise _missing(database)
             database.file.parent.mkdir(parents=True, exist_ok=True)
         if database.file is not None:
             home = database.file.parent
         store = cls(database, home)
         try:
             database.check_durable()
+            if not create:
+                with database.reading() as connection:
+                    if current_revision(connection) is None:
+                        raise _missing(database)
             store.migration_backup = bring_up_to_date(database, home, MIGRATIONS)
         except BaseException:
             store.close()
@@ -226,7 +229,8 @@ class VoteStore:
             last = newest(connection, rater)
             if last is None:
                 return None
-            withdrawal = ledger.withdrawal(last, vote_id, datetime.now(UTC))
+            version = guidance.in_force(connection)
+            withdrawal = ledger.withdrawal(last, vote_id, datetime.now(UTC), version)
             return ledger.append(connection, [withdrawal])[0]
 
         withdrawn = self._db.write(work)
@@ -378,3 +382,8 @@ class VoteStore:
     def sign(self) -> None:
         """Sign the ends of the chains that have grown, whoever wrote them (store/signer.py)."""
         self._signer.sign()
+
+
+def _missing(database: Database) -> StoreError:
+    hint = "prefkit loop run makes pairs, prefkit annotate FILE reads them"
+    return StoreError(f"{database.name}: there is no vote store yet", hint=hint)

@@ -226,14 +226,14 @@ class Leases:
         (vote,) = ledger.enter(
             connection,
             {row.rater: row},
-            [ledger.withdrawal(last, undo_id, now)],
+            [ledger.withdrawal(last, undo_id, now, plan.guidelines)],
             leases={last.task_id: had_place - bool(held)},
         )
         found = connection.execute(_TASK, {"on_task": last.task_id}).one()
         task = Task(found.id, found.comparison_id, found.kind, found.k)
         side: Slot = last.shown_first or "a"
         live = had_place or take_place(connection, task.id)
-        hold(connection, row, task, found.lane, side, plan.ttl, now, live=live)
+        hold(connection, row, plan, now, task, found.lane, side, live=live)
         return Done(vote, True, last.choice, task.kind)
 
     def beat(self, rater: str, tokens: Sequence[str], ttl: timedelta) -> Future[int]:
@@ -247,9 +247,19 @@ class Leases:
         return self._db.submit(work)
 
     def flag(
-        self, rater: str, event_id: str, task_id: str, *, on: bool, note: str | None = None
+        self,
+        rater: str,
+        event_id: str,
+        task_id: str,
+        *,
+        on: bool,
+        note: str | None = None,
+        guidelines: str | None = None,
     ) -> Future[None]:
-        """Flag a task for the lead, or take the flag off; the future raises NotServed, IdTaken."""
+        """Flag a task for the lead, or take the flag off; guidelines: the version in force.
+
+        The future raises NotServed, IdTaken.
+        """
 
         def work(connection: sa.Connection, row: RaterRow, now: datetime) -> None:
             key = {"on_task": task_id, "by": rater}
@@ -258,6 +268,8 @@ class Leases:
             if is_known(connection, event_id, rater, "flag", task_id):
                 return
             payload: dict[str, Any] = {"on": on}
+            if guidelines is not None:
+                payload["guideline_version"] = guidelines
             if note is not None and on:
                 words = text_row(event_id, "note", rater, note)
                 payload["note"] = text_digest(words["salt"], words["text"])

@@ -4,7 +4,7 @@ The rules, for people and machines alike:
 - a vote's id counts once, so a retried request changes nothing;
 - a second vote of a rater on a task replaces the first (``replaces`` is filled in);
 - ``withdrawn`` takes the rater's standing vote away and nothing else;
-- a person's vote on a task that already has its k is kept and marked ``late``.
+- a vote on a task whose k places are taken (voted on or held) is kept and marked ``late``.
 Skips stand (the rater is not asked again) but are not counted towards k.
 
 What was decided when a vote came (``late``, ``replaces``) is in its event: a replay repeats what
@@ -47,8 +47,6 @@ ADAPTIVE = ("label", 1)  # kind and lane of the tasks whose k follows from their
 
 # Statements are made once: making one anew costs more than SQLite takes to do it.
 _IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
-_ON_TASK: sa.BindParameter[Any] = sa.bindparam("on_task")
-_BY: sa.BindParameter[Any] = sa.bindparam("by")
 _KNOWN = sa.select(events.c.id).where(events.c.id.in_(_IDS))
 # Locked in the order of their ids, so that two writers cannot wait for each other.
 _LOCK_TASKS = (
@@ -290,14 +288,14 @@ def _judged(book: _Book, vote: Vote) -> Vote:
     words = {name: storable(text) for name in WORDS if (text := getattr(vote, name)) is not None}
     if words:
         vote = replace(vote, **words)
-    if vote.rater_kind == "human" and vote.choice in COUNTED and not has_place:
+    if vote.choice in COUNTED and not has_place:
         vote = replace(vote, late=True)
     settle(book.views, vote)
     return vote
 
 
-def withdrawal(last: Vote, undo_id: str, now: datetime) -> Vote:
-    """The vote that takes ``last`` back."""
+def withdrawal(last: Vote, undo_id: str, now: datetime, guidelines: str | None) -> Vote:
+    """The vote that takes ``last`` back. guidelines: the version in force."""
     return Vote(
         id=undo_id,
         task_id=last.task_id,
@@ -307,7 +305,7 @@ def withdrawal(last: Vote, undo_id: str, now: datetime) -> Vote:
         choice="withdrawn",
         at=now,
         shown_first=last.shown_first,
-        guideline_version=last.guideline_version,
+        guideline_version=guidelines,
         replaces=last.id,
     )
 

@@ -99,6 +99,9 @@ def serve(
             ready = Ready(url, None if local is None else local.name)
             sender = Sender(Outbox(store.database), private=settings.webhooks_private)
             upkeep = Upkeep(jobs(store, parts.session.leases, settings))
+            # The thread that writes gives way at each statement, and another that draws Markdown
+            # keeps the interpreter for 5 ms each time: a vote has twenty statements.
+            sys.setswitchinterval(_TURN_SECONDS)
             with sender, upkeep, parts.session.warmer:
                 _run(app, listener, lambda: _announce(ready, on_ready, open_browser))
 

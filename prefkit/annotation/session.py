@@ -41,6 +41,7 @@ _HIDDEN_PAGE = timedelta(minutes=2)
 _RECENT = 50  # votes that say how long a rater takes
 _RETRY_SECONDS = 5
 _DRAWN_AHEAD = 8  # pairs of a lane, beside those that the page holds
+_WISH_EVERY = 4  # requests; fewer than are drawn ahead
 
 
 class Said(TypedDict):
@@ -197,7 +198,8 @@ class Session:
             for lease in outcome.held
             if lease.token not in have
         ]
-        self.warmer.wish(rater)
+        if pairs and self._asked[rater] % _WISH_EVERY == 1:
+            self.warmer.wish(rater)
         waits = outcome.state == "waiting"
         retry_s = (0 if outcome.soon else _RETRY_SECONDS) if waits else None
         return View(outcome.state, pairs, self._progress.of(rater), retry_s)

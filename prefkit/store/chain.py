@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from prefkit.store.database import Quick, chunks, insert_new
+from prefkit.store.database import chunks, insert_new
+from prefkit.store.quick import Quick
 from prefkit.store.tables import events, meta, outbox, raters
 
 Kind = Literal[
@@ -52,9 +53,14 @@ _READ = sa.select(
 _LOCK = _READ.where(raters.c.rater.in_(_NAMES)).order_by(raters.c.rater).with_for_update(of=raters)
 _HOOKS = Quick("SELECT id, kinds FROM hooks WHERE active")
 _POST = sa.insert(outbox)
-_READ_ONE = _READ.where(raters.c.rater == sa.bindparam("name"))
-_LOCK_ONE = _READ_ONE.with_for_update(of=raters)
-_SAVE = sa.update(raters).where(raters.c.rater == sa.bindparam("of"))
+_OF_ONE = _READ.where(raters.c.rater == sa.bindparam("name"))
+_READ_ONE = Quick(_OF_ONE)
+_LOCK_ONE = Quick(_OF_ONE.with_for_update(of=raters))
+_PLACES = [f"at{lane}_{part}" for lane in range(3) for part in ("p", "id")]
+_SAVE = Quick(
+    sa.update(raters).where(raters.c.rater == sa.bindparam("of")),
+    values=("n", "head", "n_served", "n_votes", "epoch", "looked_at", *_PLACES),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +164,13 @@ def lock_raters(connection: sa.Connection, names: Iterable[str]) -> dict[str, Ra
 
 def read_rater(connection: sa.Connection, name: str) -> RaterRow:
     """The row of ``name``, not locked: to look at and not to save."""
-    found = connection.execute(_READ_ONE, {"name": name}).first()
+    found = _READ_ONE(connection, name=name).first()
     return RaterRow(name) if found is None else _rater_row(found)
 
 
 def _locked(connection: sa.Connection, names: list[str]) -> dict[str, RaterRow]:
     if len(names) == 1:  # as every vote has it: an IN is compiled anew at each run
-        found = connection.execute(_LOCK_ONE, {"name": names[0]})
+        found = _LOCK_ONE(connection, name=names[0])
     else:
         found = connection.execute(_LOCK, {"names": names})
     return {row.rater: _rater_row(row) for row in found}
@@ -308,7 +314,7 @@ def save(connection: sa.Connection, rows: Iterable[RaterRow]) -> None:
     """Write the locked rows back."""
     values = [{"of": row.rater, **_columns(row)} for row in rows]
     if values:
-        connection.execute(_SAVE, values)
+        _SAVE.many(connection, values)
 
 
 def _columns(row: RaterRow) -> dict[str, Any]:

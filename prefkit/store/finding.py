@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from prefkit.store.chain import RaterRow
-from prefkit.store.database import Quick
+from prefkit.store.quick import Quick
 
 START = (-1, "")
 AHEAD = 16  # open tasks after a rater's place; the next one is nearly always among them

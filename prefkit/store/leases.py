@@ -20,8 +20,9 @@ from prefkit.core.errors import StoreError
 from prefkit.core.records import Task, Vote
 from prefkit.store import chain, guidance, ledger
 from prefkit.store.chain import NewEvent, RaterRow
-from prefkit.store.database import Database, Quick
+from prefkit.store.database import Database
 from prefkit.store.leasing import Hand, Leased, LeasePlan, Slot, coming, fill, hold, take_place
+from prefkit.store.quick import Quick
 from prefkit.store.reaping import AT_ONCE, reap
 from prefkit.store.rows import newest, text_digest, text_row
 from prefkit.store.shown import NotServed, Seen, is_known, known_vote, seen_under
@@ -88,12 +89,12 @@ def database_clock(connection: sa.Connection) -> datetime:
     """The time: one for all on PostgreSQL, where the app may run on several machines."""
     if connection.dialect.name == "sqlite":
         return datetime.now(UTC)
-    return connection.execute(_CLOCK).scalar_one()
+    return _CLOCK(connection).scalar()
 
 
 # Along with the time, for this transaction: every look-up of ours has its index. What the planner
 # would choose by statistics of a table that was just filled sorts all open tasks for one.
-_CLOCK = sa.text(
+_CLOCK = Quick(
     "SELECT clock_timestamp(), set_config('enable_seqscan', 'off', true), "
     "set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true), "
     "set_config('jit', 'off', true)"

@@ -25,8 +25,8 @@ from prefkit.core.records import Task
 from prefkit.core.rng import derive_rng
 from prefkit.store import chain
 from prefkit.store.chain import Kind, NewEvent, RaterRow
-from prefkit.store.database import Quick
 from prefkit.store.finding import START, after, find, keep_to_the_order
+from prefkit.store.quick import Quick
 from prefkit.store.tables import AwareUtc, events, leases, served, standing, tasks
 
 Slot = Literal["a", "b"]
@@ -90,7 +90,7 @@ _BY: sa.BindParameter[Any] = sa.bindparam("by")
 _ON: sa.BindParameter[Any] = sa.bindparam("on_task")
 _TOKEN: sa.BindParameter[Any] = sa.bindparam("of_token")
 _UNTIL: sa.BindParameter[Any] = sa.bindparam("until", type_=AwareUtc())
-_HELD = (
+_HELD = Quick(
     sa.select(leases, tasks.c.comparison_id, tasks.c.kind, tasks.c.k)
     .join(tasks, tasks.c.id == leases.c.task_id)
     .where(leases.c.rater == _BY)
@@ -99,10 +99,14 @@ _HELD = (
 _EXTEND = sa.update(leases).where(leases.c.rater == _BY, leases.c.live).values(expires_at=_UNTIL)
 _REVIVE = sa.update(leases).where(leases.c.token == _TOKEN).values(live=True, expires_at=_UNTIL)
 _DROP = sa.delete(leases).where(leases.c.token == _TOKEN)
-_SHOWN = sa.select(served.c.shown_first, served.c.at).where(
-    served.c.task_id == _ON, served.c.rater == _BY
+_SHOWN = Quick(
+    sa.select(served.c.shown_first, served.c.at).where(
+        served.c.task_id == _ON, served.c.rater == _BY
+    )
 )
-_NEW_LEASE, _NEW_SERVED, _NEW_TASK = sa.insert(leases), sa.insert(served), sa.insert(tasks)
+_NEW_LEASE = Quick(sa.insert(leases))
+_NEW_SERVED = Quick(sa.insert(served))
+_NEW_TASK = sa.insert(tasks)
 _LEASE = (
     "INSERT INTO leases (token, task_id, rater, shown_first, lane, issued_at, expires_at, live) "
     "VALUES (:id, :task_id, :rater, :shown_first, :lane, :issued_at, :expires_at, :live)"
@@ -137,7 +141,7 @@ def _renewed(connection: sa.Connection, rater: str, ttl: timedelta, now: datetim
     until = now + ttl
     held: list[Leased] = []
     stale = False
-    for row in connection.execute(_HELD, {"by": rater}):
+    for row in _HELD(connection, by=rater):
         lease = _leased(row)
         if lease.live:
             stale |= lease.expires_at < until - _KEPT_WELL
@@ -223,7 +227,7 @@ def hold(
     """
     shown = None
     if had:
-        shown = connection.execute(_SHOWN, {"on_task": task.id, "by": row.rater}).first()
+        shown = _SHOWN(connection, on_task=task.id, by=row.rater).first()
     first: Slot = side if shown is None else shown.shown_first
     since = now if shown is None else shown.at
     lease = Leased(str(uuid.uuid4()), task, first, lane, since, now + plan.ttl, live)
@@ -246,10 +250,10 @@ def _write(connection: sa.Connection, row: RaterRow, event: NewEvent, lease: Lea
         return
     chain.append_one(connection, row, event)
     key = {"token": lease.token, "task_id": lease.task.id, "rater": row.rater}
-    connection.execute(_NEW_LEASE, {**key, **facts})
+    _NEW_LEASE(connection, **key, **facts)
     if is_new:
         served_at = {"shown_first": lease.shown_first, "lane": lease.lane, "at": lease.issued_at}
-        connection.execute(_NEW_SERVED, {**key, **served_at})
+        _NEW_SERVED(connection, **key, **served_at)
 
 
 # Hidden repeats

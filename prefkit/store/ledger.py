@@ -28,7 +28,8 @@ from prefkit.core.errors import StoreError
 from prefkit.core.records import Vote
 from prefkit.store import chain
 from prefkit.store.chain import Event, NewEvent, RaterRow
-from prefkit.store.database import Quick, chunks
+from prefkit.store.database import chunks
+from prefkit.store.quick import Quick
 from prefkit.store.rows import WORDS, text_digest, text_row, vote_row
 from prefkit.store.tables import events, standing, storable, tasks, texts, votes
 
@@ -69,7 +70,7 @@ _COUNT = Quick(
     "UPDATE tasks SET n_done = :n_done, n_leased = :n_leased, k = :k, priority = :priority "
     "WHERE id = :id"
 )
-_VOTE = sa.insert(votes)
+_VOTE = Quick(sa.insert(votes))
 _TEXT = sa.insert(texts)
 
 
@@ -219,9 +220,7 @@ def enter(
         raised = _raise_k(book, vote, wanted) if wanted is not None else {}
         sealed.append(_sealed(vote, {**(facts or {}), **raised}))
     linked = chain.append(connection, rows, [event for event, _ in sealed])
-    connection.execute(
-        _VOTE, [vote_row(vote, e.seq) for vote, e in zip(written, linked, strict=True)]
-    )
+    _VOTE.many(connection, [vote_row(vote, e.seq) for vote, e in zip(written, linked, strict=True)])
     words = [row for _, rows_of_vote in sealed for row in rows_of_vote]
     if words:
         connection.execute(_TEXT, words)

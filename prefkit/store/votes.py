@@ -45,10 +45,12 @@ from prefkit.store.migrate import (
 )
 from prefkit.store.ordering import Place, TaskFacts
 from prefkit.store.people import Erased
+from prefkit.store.quick import Quick
 from prefkit.store.rows import comparison_of, newest, vote_by_id, vote_of, votes_with_words
 from prefkit.store.signer import Signer
 from prefkit.store.tables import comparisons, meta, votes
 
+_COMPARISON = Quick(sa.select(comparisons).where(comparisons.c.id == sa.bindparam("id")))
 _SALT = sa.select(meta.c.value).where(meta.c.key == "salt")
 
 
@@ -167,12 +169,10 @@ class VoteStore:
 
     def comparison(self, comparison_id: str) -> Comparison:
         """One comparison; StoreError where there is none of this id."""
-        query = sa.select(comparisons).where(comparisons.c.id == comparison_id)
-        with self._db.reading() as connection:
-            row = connection.execute(query).mappings().first()
+        row = self._db.look(_COMPARISON, id=comparison_id).first()
         if row is None:
             raise StoreError(f"comparison {comparison_id} is not in the store")
-        return comparison_of(row)
+        return comparison_of(row._asdict())
 
     def origins(self) -> list[str]:
         """The distinct origins, sorted."""

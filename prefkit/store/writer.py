@@ -25,8 +25,12 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from prefkit.store.quick import Quick
+
 LARGEST = 64  # works in one commit
 _POLL_SECONDS = 0.001
+_SAVEPOINT, _RELEASE = Quick("SAVEPOINT job"), Quick("RELEASE job")
+_ROLL_BACK = Quick("ROLLBACK TO job")
 T = TypeVar("T")
 
 
@@ -145,13 +149,14 @@ def _do(connection: sa.Connection, job: _Job, *, alone: bool) -> list[tuple[_Job
     """The job with its value; none where it failed, and was told so, and left no trace."""
     if alone:
         return [(job, job.work(connection))]
-    savepoint = connection.begin_nested()
+    _SAVEPOINT(connection)
     try:
         value = job.work(connection)
-        savepoint.commit()
+        _RELEASE(connection)
     except BaseException as error:  # noqa: BLE001 - handed on to the one who waits for it
         try:
-            savepoint.rollback()
+            _ROLL_BACK(connection)
+            _RELEASE(connection)
         except DBAPIError:  # a full disk has ended the whole transaction: all of the batch fail
             raise error from None
         job.future.set_exception(error)

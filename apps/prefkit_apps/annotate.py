@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Generator
@@ -42,6 +43,7 @@ ANY_ADDRESS = ("0.0.0.0", "::", "")
 DEFAULT_RATER = "annotator"
 MOST_CONNECTIONS = 1000  # at once; 503 beyond
 IDLE_SECONDS = 15
+_TURN_SECONDS = 0.0005
 _SECONDS_TO_STOP = 1  # Gradio keeps a stream open for each tab: do not wait for it
 
 

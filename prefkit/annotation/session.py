@@ -198,7 +198,7 @@ class Session:
             for lease in outcome.held
             if lease.token not in have
         ]
-        if pairs and self._asked[rater] % _WISH_EVERY == 1:
+        if self._asked[rater] % _WISH_EVERY == 1:
             self.warmer.wish(rater)
         waits = outcome.state == "waiting"
         retry_s = (0 if outcome.soon else _RETRY_SECONDS) if waits else None

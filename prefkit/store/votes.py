@@ -307,14 +307,12 @@ class VoteStore:
 
     def n_open(self) -> int:
         """Ordinary tasks that have a place free, for whomever."""
-        with self._db.reading() as connection:
-            return counting.n_open(connection)
+        return counting.n_open(self._db)
 
     def progress(self, rater: str, n_open: int | None = None) -> RaterProgress:
         """How far one rater is. n_open: as ``n_open`` said a moment ago, not to count it again."""
-        with self._db.reading() as connection:
-            n_free = counting.n_open(connection) if n_open is None else n_open
-            return counting.progress(connection, rater, n_free)
+        n_free = counting.n_open(self._db) if n_open is None else n_open
+        return counting.progress(self._db, rater, n_free)
 
     def backup(self, path: str | Path) -> Path:
         """Copy the store as of now to an SQLite file, while others may write; the path.

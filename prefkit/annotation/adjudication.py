@@ -63,12 +63,14 @@ class Adjudication:
         """A page of disputes, most disputed first, and how many there are."""
         return inbox(self._store.database, reviewer, decided=decided, page=page)
 
-    def open(self, reviewer: str, comparison_id: str) -> Case:
+    def open(self, reviewer: str, comparison_id: str, guideline_version: str | None = None) -> Case:
         """The pair for this reviewer, its sides drawn by lot and kept. Raises NotForYou."""
         side = self._side(reviewer, comparison_id)
         now = datetime.now(UTC)
         return self._store.database.write(
-            lambda connection: open_case(connection, reviewer, comparison_id, side, now)
+            lambda connection: open_case(
+                connection, reviewer, comparison_id, side, now, guideline_version
+            )
         )
 
     def decide(

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from fractions import Fraction
+from functools import cache
+from math import ceil, floor
 
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.core.rng import derive_rng
@@ -69,8 +72,17 @@ def is_sliced(settings: AnnotateSettings) -> bool:
 
 
 def in_slot(name: str, salt: str, rater: str, n: int, rate: float) -> bool:
-    """Whether the n-th task is the one of its block of 1/rate that is of this sort."""
-    if rate <= 0:
+    """Whether the n-th task is the one of its block that is of this sort; blocks are as long as
+    ``rate`` has it on the average, so that of 1,000 tasks 1,000 · rate are."""
+    exact = _exact(rate)
+    if exact <= 0:
         return False
-    block = round(1 / rate)
-    return derive_rng(name, salt, rater, n // block).randrange(block) == n % block
+    block = floor(n * exact)
+    first, after = ceil(block / exact), ceil((block + 1) / exact)
+    return derive_rng(name, salt, rater, block).randrange(after - first) == n - first
+
+
+@cache
+def _exact(rate: float) -> Fraction:
+    """A rate as it was meant: 0.3 is three tenths, and no float."""
+    return Fraction(rate).limit_denominator(10**6)

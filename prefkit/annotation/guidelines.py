@@ -16,6 +16,7 @@ from prefkit.annotation.settings import AnnotateSettings
 from prefkit.core.ids import content_id
 from prefkit.core.records import Comparison, Vote
 from prefkit.store import VoteStore, guidance
+from prefkit.store.chain import SYSTEM, lock_raters
 from prefkit.store.guidance import InForce
 from prefkit.store.tables import storable
 
@@ -78,6 +79,7 @@ class Guidelines:
         """
 
         def work(connection: Any) -> InForce:
+            lock_raters(connection, [SYSTEM])  # so that another lead's example is seen first
             before = self._found(connection)
             added = example(before.text, comparison, decided, note)
             text = storable(f"{before.text.rstrip()}\n\n{added}")

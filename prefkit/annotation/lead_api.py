@@ -192,7 +192,7 @@ def _add_disputes(
     def opened(comparison_id: PairId, who: Who = _WHO) -> dict[str, Any]:
         comparison = _comparison(store, comparison_id)
         try:
-            case = adjudication.open(who.id, comparison_id)
+            case = adjudication.open(who.id, comparison_id, guidelines.look().version)
         except NotForYou as error:
             raise HTTPException(409, _said(error)) from None
         facts = {

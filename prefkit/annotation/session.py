@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import Literal, TypedDict, get_args
@@ -41,6 +41,7 @@ _HIDDEN_PAGE = timedelta(minutes=2)
 _RECENT = 50  # votes that say how long a rater takes
 _RETRY_SECONDS = 5
 _DRAWN_AHEAD = 8  # pairs of a lane, beside those that the page holds
+_WISH_EVERY = 4  # requests; fewer than are drawn ahead
 
 
 class Said(TypedDict):
@@ -174,7 +175,8 @@ class Session:
         self, rater: str, event_id: str, task_id: str, *, on: bool, note: str | None
     ) -> Future[None]:
         """Flag a task for the lead, or take the flag off."""
-        return self.leases.flag(rater, event_id, task_id, on=on, note=note)
+        version = self.guidelines.version
+        return self.leases.flag(rater, event_id, task_id, on=on, note=note, guidelines=version)
 
     def read_guidelines(self, rater: str, event_id: str, version: str) -> Future[bool]:
         """Note that the rater was shown these guidelines."""
@@ -196,7 +198,8 @@ class Session:
             for lease in outcome.held
             if lease.token not in have
         ]
-        self.warmer.wish(rater)
+        if self._asked[rater] % _WISH_EVERY == 1:
+            self.warmer.wish(rater)
         waits = outcome.state == "waiting"
         retry_s = (0 if outcome.soon else _RETRY_SECONDS) if waits else None
         return View(outcome.state, pairs, self._progress.of(rater), retry_s)
@@ -256,7 +259,8 @@ class Session:
         )
 
     def _plan(self, rater: str) -> LeasePlan:
-        return self._assignment.plan(self._ttl(rater))
+        plan = self._assignment.plan(self._ttl(rater))
+        return replace(plan, guidelines=self.guidelines.version)
 
     def _coming(self, rater: str) -> list[str]:
         return self.leases.coming(rater, self._plan(rater), _DRAWN_AHEAD)

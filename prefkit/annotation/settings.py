@@ -79,7 +79,7 @@ class AnnotateSettings(Settings):
         default=7860,
         ge=1,
         le=65535,
-        description="Port of the app on this machine (127.0.0.1 only).",
+        description="Port of the app, which is reached from this machine only without --host.",
     )
     guidelines: str = Field(
         default=GUIDELINES,

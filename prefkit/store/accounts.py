@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from prefkit.core.errors import StoreError
 from prefkit.store.database import Database, insert_new
 from prefkit.store.people import new_id
+from prefkit.store.quick import Quick
 from prefkit.store.tables import failures, sessions, storable, users
 
 Role = Literal["rater", "reviewer", "lead"]
@@ -33,7 +34,7 @@ ACCOUNT_COLUMNS = (
     users.c.at,
 )
 _CREDENTIAL = users.c.password.is_not(None) | users.c.subject.is_not(None)
-_OF_SESSION = (
+_OF_SESSION = Quick(
     sa.select(*ACCOUNT_COLUMNS, sessions.c.expires_at)
     .join(users, users.c.id == sessions.c.user_id)
     .where(
@@ -193,8 +194,7 @@ class Accounts:
     def of_session(self, session: str, now: datetime) -> Account | None:
         """Who a session belongs to; None once it ended or expired, the password changed, or the
         account was disabled or erased."""
-        with self._db.reading() as connection:
-            row = connection.execute(_OF_SESSION, {"session": session}).first()
+        row = self._db.look(_OF_SESSION, session=session).first()
         return None if row is None or row.expires_at <= now else account_of(row)
 
     @property

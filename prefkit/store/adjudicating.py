@@ -37,9 +37,15 @@ class Case:
 
 
 def open_case(
-    connection: sa.Connection, reviewer: str, comparison_id: str, side: Slot, now: datetime
+    connection: sa.Connection,
+    reviewer: str,
+    comparison_id: str,
+    side: Slot,
+    now: datetime,
+    guidelines: str | None = None,
 ) -> Case:
-    """The pair for ``reviewer``, the same whenever they ask. side: on the left, if it is new.
+    """The pair for ``reviewer``, the same whenever they ask. side: on the left, if it is new;
+    guidelines: the version in force, for its event.
 
     Raises NotForYou: there is no such pair, raters are still at it, or the reviewer is one of
     them.
@@ -64,7 +70,9 @@ def open_case(
         "only_rater": reviewer,
     }
     connection.execute(insert_new(connection, tasks), new)
-    payload = {"side": side, "lane": PERSONAL, "kind": "adjudicate"}
+    payload: dict[str, Any] = {"side": side, "lane": PERSONAL, "kind": "adjudicate"}
+    if guidelines is not None:
+        payload["guideline_version"] = guidelines
     event = NewEvent(token, reviewer, "served", task_id, now, payload)
     chain.append(connection, rows, [event])
     row = {

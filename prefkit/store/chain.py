@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -16,11 +17,12 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from prefkit.store.database import Quick, chunks, insert_new
-from prefkit.store.tables import events, outbox, raters
+from prefkit.store.database import chunks, insert_new
+from prefkit.store.quick import Quick
+from prefkit.store.tables import events, meta, outbox, raters
 
 Kind = Literal[
-    "served", "again", "vote", "undo", "flag", "guidelines", "prefs",
+    "served", "again", "vote", "undo", "flag", "guidelines",
     "k", "order", "guidelines_set", "gold", "erased",
 ]  # fmt: skip
 SYSTEM = "system"
@@ -35,20 +37,30 @@ _NEXT = sa.text(
 _WRITING = sa.text("LOCK TABLE events IN ROW EXCLUSIVE MODE")
 _LAST = Quick("SELECT max(seq) FROM events")
 _FIELDS = ("seq", "id", "rater", "n", "kind", "task_id", "at", "payload", "prev", "hash")
-_INSERT_ONE = Quick(
+# One event; what a statement that writes more beside it ends with.
+INSERT_ONE = (
     f"INSERT INTO events ({', '.join(_FIELDS[1:])}) "
-    f"VALUES ({', '.join(f':{name}' for name in _FIELDS[1:])}) RETURNING seq"
+    f"VALUES ({', '.join(f':{name}' for name in _FIELDS[1:])}) "
+    "RETURNING seq, EXISTS (SELECT 1 FROM hooks WHERE active) AS hooked"
 )
+_INSERT_ONE = Quick(INSERT_ONE)
 _INSERT = sa.insert(events)
 _NAMES: sa.BindParameter[Any] = sa.bindparam("names", expanding=True)
-_LOCK = (
-    sa.select(raters).where(raters.c.rater.in_(_NAMES)).order_by(raters.c.rater).with_for_update()
+_READ = sa.select(
+    raters,
+    sa.select(meta.c.value).where(meta.c.key == "order_epoch").scalar_subquery().label("order"),
 )
+_LOCK = _READ.where(raters.c.rater.in_(_NAMES)).order_by(raters.c.rater).with_for_update(of=raters)
 _HOOKS = Quick("SELECT id, kinds FROM hooks WHERE active")
 _POST = sa.insert(outbox)
-_READ_ONE = sa.select(raters).where(raters.c.rater == sa.bindparam("name"))
-_LOCK_ONE = _READ_ONE.with_for_update()
-_SAVE = sa.update(raters).where(raters.c.rater == sa.bindparam("of"))
+_OF_ONE = _READ.where(raters.c.rater == sa.bindparam("name"))
+_READ_ONE = Quick(_OF_ONE)
+_LOCK_ONE = Quick(_OF_ONE.with_for_update(of=raters))
+_PLACES = [f"at{lane}_{part}" for lane in range(3) for part in ("p", "id")]
+_SAVE = Quick(
+    sa.update(raters).where(raters.c.rater == sa.bindparam("of")),
+    values=("n", "head", "n_served", "n_votes", "epoch", "looked_at", *_PLACES),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +95,8 @@ class Event:
 class RaterRow:
     """The end of a rater's chain (n events, the hash of the last) and what follows from it.
 
-    at: lane → (priority, id) of the task last leased from it; epoch: the order that they are
-    places in. Both belong to leasing and follow from no event.
+    at: lane → (priority, id) of the task last leased from it; epoch: the order of tasks that they
+    are places in, order: the one in force. They belong to leasing and follow from no event.
     """
 
     rater: str
@@ -93,6 +105,7 @@ class RaterRow:
     n_served: int = 0
     n_votes: int = 0
     epoch: int = 0
+    order: int = 0
     at: dict[int, tuple[int, str]] = field(
         default_factory=lambda: {0: (-1, ""), 1: (-1, ""), 2: (-1, "")}
     )
@@ -151,13 +164,13 @@ def lock_raters(connection: sa.Connection, names: Iterable[str]) -> dict[str, Ra
 
 def read_rater(connection: sa.Connection, name: str) -> RaterRow:
     """The row of ``name``, not locked: to look at and not to save."""
-    found = connection.execute(_READ_ONE, {"name": name}).first()
+    found = _READ_ONE(connection, name=name).first()
     return RaterRow(name) if found is None else _rater_row(found)
 
 
 def _locked(connection: sa.Connection, names: list[str]) -> dict[str, RaterRow]:
     if len(names) == 1:  # as every vote has it: an IN is compiled anew at each run
-        found = connection.execute(_LOCK_ONE, {"name": names[0]})
+        found = _LOCK_ONE(connection, name=names[0])
     else:
         found = connection.execute(_LOCK, {"names": names})
     return {row.rater: _rater_row(row) for row in found}
@@ -171,6 +184,7 @@ def _rater_row(row: Any) -> RaterRow:
         row.n_served,
         row.n_votes,
         row.epoch,
+        int(row.order),
         {0: (row.at0_p, row.at0_id), 1: (row.at1_p, row.at1_id), 2: (row.at2_p, row.at2_id)},
         row.looked_at,
     )
@@ -184,28 +198,45 @@ def append(
     rows: what ``lock_raters`` gave, in the same transaction. They are moved on, and not written:
     call ``save`` when all is done.
     """
-    written: list[Event] = []
     if len(new) == 1:
-        written.append(_append_one(connection, rows[new[0].rater], new[0]))
-    else:
-        for seq, event in zip(_take(connection, len(new)), new, strict=True):
-            row = rows[event.rater]
-            linked = link(row, seq, event)
-            row.take(linked)
-            written.append(linked)
-        if written:
-            connection.execute(_INSERT, [event_row(event) for event in written])
+        return [append_one(connection, rows[new[0].rater], new[0])]
+    written: list[Event] = []
+    for seq, event in zip(_take(connection, len(new)), new, strict=True):
+        row = rows[event.rater]
+        linked = link(row, seq, event)
+        row.take(linked)
+        written.append(linked)
     if written:
+        connection.execute(_INSERT, [event_row(event) for event in written])
         _announce(connection, written)
     return written
 
 
-def _append_one(connection: sa.Connection, row: RaterRow, new: NewEvent) -> Event:
-    """One event, as a vote or a lease has it; the database gives its number (it is not hashed)."""
+def append_one(
+    connection: sa.Connection,
+    row: RaterRow,
+    new: NewEvent,
+    insert: Quick = _INSERT_ONE,
+    beside: Mapping[str, Any] | None = None,
+) -> Event:
+    """One event, as a vote or a lease has it; the database gives its number (it is not hashed).
+
+    insert: a statement that ends with INSERT_ONE; beside: its other values.
+    """
     linked = link(row, 0, new)
-    linked = replace(linked, seq=_INSERT_ONE(connection, **event_row(linked)).scalar_one())
+    seq, hooked = insert(connection, **event_row(linked), **(beside or {})).one()
+    linked = replace(linked, seq=seq)
     row.take(linked)
+    if hooked:
+        _announce(connection, [linked])
     return linked
+
+
+def note(connection: sa.Connection, kind: Kind, payload: Mapping[str, Any], now: datetime) -> None:
+    """An event of the chain ``system``: what no rater did."""
+    rows = lock_raters(connection, [SYSTEM])
+    append(connection, rows, [NewEvent(str(uuid.uuid4()), SYSTEM, kind, None, now, payload)])
+    save(connection, rows.values())
 
 
 def _announce(connection: sa.Connection, written: Sequence[Event]) -> None:
@@ -283,7 +314,7 @@ def save(connection: sa.Connection, rows: Iterable[RaterRow]) -> None:
     """Write the locked rows back."""
     values = [{"of": row.rater, **_columns(row)} for row in rows]
     if values:
-        connection.execute(_SAVE, values)
+        _SAVE.many(connection, values)
 
 
 def _columns(row: RaterRow) -> dict[str, Any]:

@@ -1,19 +1,23 @@
-"""The store checked against itself: file, chains, signed heads, words, and every view."""
+"""The store checked against itself: file, texts, tasks, chains, signed heads, words, every view."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 
 from prefkit.core.errors import StoreError
+from prefkit.core.records import Comparison, Completion, Prompt
 from prefkit.store import chain, ledger, replaying
 from prefkit.store.chain import SYSTEM, Event
 from prefkit.store.heads import HeadCheck, SigningKey, check_heads
+from prefkit.store.leasing import case_id, gold_id, repeat_id
 from prefkit.store.rows import WORDS, comparison_of, text_digest
-from prefkit.store.tables import comparisons, texts
+from prefkit.store.tables import comparisons, raters, tasks, texts
 
 _WORDS = (*WORDS, "note")
+_ROWS = 1000  # fetched at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,9 @@ def examine(connection: sa.Connection, key: SigningKey | None) -> Examined:
     if connection.dialect.name == "sqlite":
         found += _file_faults(connection)
     found += _document_faults(connection)
+    found += _task_faults(connection)
     signed = check_heads(connection, key, found)
+    found += _signing_faults(connection, signed)
     seen = _Pass(found, signed)
     for event in replaying.all_events(connection):
         _check_link(seen, event)
@@ -81,14 +87,78 @@ def _file_faults(connection: sa.Connection) -> list[str]:
 
 
 def _document_faults(connection: sa.Connection) -> list[str]:
-    """The file's own check looks at its pages, not at what is written on them."""
+    """Texts that cannot be read, or are not those that the raters saw.
+
+    A comparison's id follows from its texts, and events name the id: so neither a word nor the
+    two slots can be changed under the votes.
+    """
     found: list[str] = []
-    for row in connection.execute(sa.select(comparisons).order_by(comparisons.c.seq)).mappings():
+    query = sa.select(comparisons).order_by(comparisons.c.seq).execution_options(yield_per=_ROWS)
+    for row in connection.execute(query).mappings():
         try:
-            comparison_of(row)
+            comparison = comparison_of(row)
         except StoreError as error:
             found.append(error.message)
+            continue
+        try:
+            same = _has_its_id(comparison)
+        except (TypeError, ValueError):  # a field of a kind that no id can be made of
+            same = False
+        if not same:
+            found.append(f"comparison {comparison.id}: its texts were changed after it was added")
     return found
+
+
+def _has_its_id(comparison: Comparison) -> bool:
+    prompt = comparison.prompt
+    asked = Prompt.make(prompt.messages, tools=prompt.tools)
+    a, b = (
+        Completion.make(
+            asked.id,
+            side.messages,
+            side.model,
+            sampling=side.sampling,
+            seed=side.seed,
+            sample_index=side.sample_index,
+        )
+        for side in (comparison.a, comparison.b)
+    )
+    given = (comparison.id, prompt.id, comparison.a.id, comparison.b.id)
+    return a.id < b.id and given == (Comparison.make(asked, a, b).id, asked.id, a.id, b.id)
+
+
+def _task_faults(connection: sa.Connection) -> list[str]:
+    """Tasks whose comparison, kind or better slot is not what their id was made of."""
+    columns = (tasks.c.id, tasks.c.comparison_id, tasks.c.kind, tasks.c.only_rater, tasks.c.gold)
+    query = sa.select(*columns).order_by(tasks.c.id).execution_options(yield_per=_ROWS)
+    return [
+        f"task {row.id}: is not the task that was added"
+        for row in connection.execute(query)
+        if row.id != _task_id(row)
+    ]
+
+
+def _task_id(row: Any) -> str | None:
+    of = row.comparison_id
+    if row.kind == "label":
+        return of
+    if row.kind == "gold":
+        return gold_id(of, row.gold)
+    if row.only_rater is None:
+        return None
+    return (repeat_id if row.kind == "repeat" else case_id)(of, row.only_rater)
+
+
+def _signing_faults(connection: sa.Connection, signed: HeadCheck) -> list[str]:
+    """Raters whose chain was signed further than the heads say that are there."""
+    named: dict[str, int] = {}
+    for rater, n in signed.named:
+        named[rater] = max(n, named.get(rater, 0))
+    return [
+        f"rater {row.rater}: was signed up to event {row.n_signed}, and the head is gone"
+        for row in connection.execute(sa.select(raters).order_by(raters.c.rater))
+        if row.n_signed > named.get(row.rater, 0)
+    ]
 
 
 def _check_link(seen: _Pass, event: Event) -> None:

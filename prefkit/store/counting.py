@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from prefkit.core.records import CHOICES, Vote
+from prefkit.store.database import Database
+from prefkit.store.quick import Quick
 from prefkit.store.rows import THAT_STAND, vote_by_id, vote_of
-from prefkit.store.tables import comparisons, leases, served, standing, tasks, votes
+from prefkit.store.tables import comparisons, standing, tasks, votes
 
 HIDDEN = ("gold", "repeat")  # kinds of tasks that say how a rater does, and nothing of the work
 # A label task carries the id of its comparison; a comparison without one is a gold item only.
@@ -86,34 +88,33 @@ def counts(connection: sa.Connection, origin: str | None) -> StoreCounts:
     )
 
 
-_CASE = tasks.alias()
-_IS_OPEN = (tasks.c.lane < 2) & (tasks.c.k > tasks.c.n_done + tasks.c.n_leased)
+_IS_OPEN = "t.lane < 2 AND t.k > t.n_done + t.n_leased"
+_N_OPEN = Quick(f"SELECT count(*) FROM tasks t WHERE {_IS_OPEN}")
+_STANDING = "FROM standing s JOIN tasks t ON t.id = s.task_id WHERE s.rater = :rater"
+_HELD = "FROM leases l JOIN tasks t ON t.id = l.task_id WHERE l.rater = :rater"
+# A pair that a reviewer decides is not served to them.
+_DECIDED = (
+    "FROM served v JOIN tasks j ON j.id = v.task_id AND j.kind = 'adjudicate' "
+    "JOIN tasks t ON t.comparison_id = j.comparison_id WHERE v.rater = :rater"
+)
+_PROGRESS = Quick(f"""SELECT
+  (SELECT count(*) {_STANDING} AND t.kind = 'label') AS done,
+  (SELECT count(*) {_STANDING} AND t.kind = 'label' AND s.choice = 'skip') AS skipped,
+  (SELECT count(*) {_HELD} AND t.lane < 2) AS held,
+  (SELECT count(*) {_STANDING} AND {_IS_OPEN}) + (SELECT count(*) {_HELD} AND {_IS_OPEN})
+  + (SELECT count(*) {_DECIDED} AND {_IS_OPEN}) AS not_for_them""")
 
 
-def n_open(connection: sa.Connection) -> int:
+def n_open(database: Database) -> int:
     """Ordinary tasks that have a place free, for whomever."""
-    return _count(connection, sa.select(tasks.c.id).where(_IS_OPEN).subquery())
+    return database.look(_N_OPEN).scalar()
 
 
-def progress(connection: sa.Connection, rater: str, n_free: int) -> RaterProgress:
+def progress(database: Database, rater: str, n_free: int) -> RaterProgress:
     """How far one rater is. n_free: what ``n_open`` says: counting that takes longest."""
-    mine = sa.select(standing.c.task_id).join(tasks).where(standing.c.rater == rater)
-    held = sa.select(leases.c.token).join(tasks).where(leases.c.rater == rater, tasks.c.lane < 2)
-    done = mine.where(_IS_LABEL)
-    cases = (
-        sa.select(tasks.c.id)
-        .join(_CASE, _CASE.c.comparison_id == tasks.c.id)
-        .join(served, served.c.task_id == _CASE.c.id)
-        .where(served.c.rater == rater, _CASE.c.kind == "adjudicate")
-    )
-    not_for_me = sum(
-        _count(connection, query.where(_IS_OPEN).subquery()) for query in (mine, held, cases)
-    )
-    return RaterProgress(
-        done=_count(connection, done.subquery()),
-        skipped=_count(connection, done.where(standing.c.choice == "skip").subquery()),
-        left=max(0, n_free - not_for_me) + _count(connection, held.subquery()),
-    )
+    found = database.look(_PROGRESS, rater=rater).one()
+    left = max(0, n_free - found.not_for_them) + found.held
+    return RaterProgress(done=found.done, skipped=found.skipped, left=left)
 
 
 def history(connection: sa.Connection, rater: str, before: int | None, limit: int) -> list[Entry]:

@@ -7,7 +7,6 @@ is locked" at once under load, whatever the busy timeout.
 
 from __future__ import annotations
 
-import re
 import secrets
 import sqlite3
 import time
@@ -15,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -23,6 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from prefkit.core.errors import EnvironmentFault, PrefkitError, StoreError, require
+from prefkit.store.quick import Found, Quick
 from prefkit.store.writer import GroupWriter
 
 BUSY_SECONDS = 30
@@ -33,7 +34,8 @@ _ATTEMPTS = 6
 _AT_ONCE = 16  # transactions of one process on PostgreSQL
 # Another transaction was in the way, and the same work may succeed: serialization failure,
 # deadlock, or the same id written by both (then the second finds it there).
-_AGAIN = {"40001", "40P01", "23505"}
+_IN_THE_WAY = {"40001", "40P01"}
+_AGAIN = _IN_THE_WAY | {"23505"}
 T = TypeVar("T")
 
 
@@ -49,6 +51,7 @@ class Database:
         self.file: Path | None = None
         self._group: GroupWriter | None = None
         self._threads: ThreadPoolExecutor | None = None
+        self._starting = Lock()
         if url.get_backend_name() == "sqlite":
             self.file = Path(url.database or "")
             self.name = str(self.file)
@@ -75,6 +78,15 @@ class Database:
         """A transaction that sees one moment and writes nothing."""
         with self.faults(), self.engine.connect() as connection, connection.begin():
             yield connection
+
+    def look(self, question: Quick, **values: Any) -> Found:
+        """What one statement finds, without a transaction around it."""
+        with self.faults():
+            connection = self.engine.raw_connection()
+            try:
+                return question.run(self.engine.dialect, connection, values)
+            finally:
+                connection.close()
 
     @contextmanager
     def snapshot(self) -> Generator[sa.Connection]:
@@ -107,9 +119,10 @@ class Database:
 
         if self._group is not None:
             return self._group.submit(guarded)
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="votes")
-        return self._threads.submit(self._attempt, work)
+        with self._starting:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="votes")
+            return self._threads.submit(self._attempt, work)
 
     def write(self, work: Callable[[sa.Connection], T]) -> T:
         """``submit``, waited for."""
@@ -122,8 +135,14 @@ class Database:
                 with self.writing() as connection:
                     return work(connection)
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) not in _AGAIN or attempt == _ATTEMPTS:
+                state = _sqlstate(error)
+                if state not in _AGAIN or (attempt == _ATTEMPTS and state not in _IN_THE_WAY):
                     raise
+                if attempt == _ATTEMPTS:
+                    raise StoreError(
+                        f"{self.name}: other writers were in the way {attempt} times",
+                        hint="try again",
+                    ) from None
             time.sleep(secrets.randbelow(20) * attempt / 1000)
             attempt += 1
 
@@ -175,31 +194,11 @@ class Database:
         """Give every connection back; the last one folds SQLite's log into the file."""
         if self._group is not None:
             self._group.close()
-        if self._threads is not None:
-            self._threads.shutdown()
+        while self._threads is not None:  # who is answered may submit again
+            with self._starting:
+                threads, self._threads = self._threads, None
+            threads.shutdown()
         self.engine.dispose()
-
-
-class Quick:
-    """A statement in plain SQL with ``:name`` for its values, run past SQLAlchemy's compiler.
-
-    For what every vote runs: it takes a third of the time. No type is converted on the way, so it
-    is for columns of text and numbers; a boolean comes back as 0 or 1 from SQLite.
-    """
-
-    _NAME = re.compile(r":([a-z_]+)")
-
-    def __init__(self, sqlite: str, postgresql: str | None = None) -> None:
-        self._forms: dict[str, tuple[str, tuple[str, ...]]] = {}
-        for dialect, sql, mark in (("sqlite", sqlite, "?"), ("postgresql", postgresql, "%s")):
-            text = sql or sqlite
-            names = tuple(self._NAME.findall(text))
-            self._forms[dialect] = self._NAME.sub(mark, text), names
-
-    def __call__(self, connection: sa.Connection, **values: Any) -> sa.CursorResult[Any]:
-        """Run it with these values."""
-        sql, names = self._forms[connection.dialect.name]
-        return connection.exec_driver_sql(sql, tuple(values[name] for name in names))
 
 
 def chunks(items: Iterable[T]) -> Iterator[list[T]]:
@@ -287,4 +286,25 @@ def _mendable(error: Exception, name: str) -> PrefkitError | None:
             f"{name}: no connection: {first_line}",
             hint="check that the server runs, and the address and password",
         )
+    return _mendable_on_server(error, name, text)
+
+
+def _mendable_on_server(error: Exception, name: str, text: str) -> PrefkitError | None:
+    """As ``_mendable``, for what a PostgreSQL server refuses whoever asks."""
+    state = _sqlstate(error)
+    if state == "42501":
+        return StoreError(
+            f"{name}: the role of this address may not do that: {text.splitlines()[0][:SHOWN]}",
+            hint="let it own the database: ALTER DATABASE NAME OWNER TO ROLE",
+        )
+    if state == "25006":
+        return StoreError(
+            f"{name}: this server can only be read (a standby, or default_transaction_read_only)",
+            hint="give the address of the server that takes writes",
+        )
     return None
+
+
+def _sqlstate(error: Exception) -> str | None:
+    """PostgreSQL's code of a fault; None for one of SQLite."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None)

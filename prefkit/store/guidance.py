@@ -7,7 +7,6 @@ the text has long been another.
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,15 +49,13 @@ def set_guidelines(
 
     more: for the event; ``base`` where the text is another with examples added.
     """
-    rows = chain.lock_raters(connection, [SYSTEM])
+    chain.lock_raters(connection, [SYSTEM])
     if version == in_force(connection):
         return False
     row = {"version": version, "text": storable(text), "at": now}
     connection.execute(insert_new(connection, guidelines), row)
     payload = {**(more or {}), "version": version}
-    event = NewEvent(str(uuid.uuid4()), SYSTEM, "guidelines_set", None, now, payload)
-    chain.append(connection, rows, [event])
-    chain.save(connection, rows.values())
+    chain.note(connection, "guidelines_set", payload, now)
     return True
 
 

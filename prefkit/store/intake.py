@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -14,12 +13,9 @@ from prefkit.core.records import Comparison
 from prefkit.core.rng import derive_seed
 from prefkit.formats.schema import to_row
 from prefkit.store import chain
-from prefkit.store.chain import SYSTEM, NewEvent
 from prefkit.store.database import chunks, insert_new
-from prefkit.store.leasing import reset_places
+from prefkit.store.leasing import IN_ORDER, reset_places
 from prefkit.store.tables import comparisons, tasks
-
-IN_ORDER = 1  # the lane of ordinary tasks
 
 
 def add(connection: sa.Connection, new: Mapping[str, Comparison], k: int, most: int | None) -> int:
@@ -67,13 +63,8 @@ def _set_k(
 
 def _note_k(connection: sa.Connection, k: int, n_tasks: int) -> None:
     """k is configuration and not replayed; its changes explain why a vote was late."""
-    if n_tasks == 0:
-        return
-    rows = chain.lock_raters(connection, [SYSTEM])
-    payload = {"k": k, "n_tasks": n_tasks}
-    event = NewEvent(str(uuid.uuid4()), SYSTEM, "k", None, datetime.now(UTC), payload)
-    chain.append(connection, rows, [event])
-    chain.save(connection, rows.values())
+    if n_tasks:
+        chain.note(connection, "k", {"k": k, "n_tasks": n_tasks}, datetime.now(UTC))
 
 
 def comparison_row(comparison: Comparison) -> dict[str, Any]:

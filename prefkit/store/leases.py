@@ -20,8 +20,9 @@ from prefkit.core.errors import StoreError
 from prefkit.core.records import Task, Vote
 from prefkit.store import chain, guidance, ledger
 from prefkit.store.chain import NewEvent, RaterRow
-from prefkit.store.database import Database, Quick
+from prefkit.store.database import Database
 from prefkit.store.leasing import Hand, Leased, LeasePlan, Slot, coming, fill, hold, take_place
+from prefkit.store.quick import Quick
 from prefkit.store.reaping import AT_ONCE, reap
 from prefkit.store.rows import newest, text_digest, text_row
 from prefkit.store.shown import NotServed, Seen, is_known, known_vote, seen_under
@@ -88,12 +89,12 @@ def database_clock(connection: sa.Connection) -> datetime:
     """The time: one for all on PostgreSQL, where the app may run on several machines."""
     if connection.dialect.name == "sqlite":
         return datetime.now(UTC)
-    return connection.execute(_CLOCK).scalar_one()
+    return _CLOCK(connection).scalar()
 
 
 # Along with the time, for this transaction: every look-up of ours has its index. What the planner
 # would choose by statistics of a table that was just filled sorts all open tasks for one.
-_CLOCK = sa.text(
+_CLOCK = Quick(
     "SELECT clock_timestamp(), set_config('enable_seqscan', 'off', true), "
     "set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true), "
     "set_config('jit', 'off', true)"
@@ -226,14 +227,14 @@ class Leases:
         (vote,) = ledger.enter(
             connection,
             {row.rater: row},
-            [ledger.withdrawal(last, undo_id, now)],
+            [ledger.withdrawal(last, undo_id, now, plan.guidelines)],
             leases={last.task_id: had_place - bool(held)},
         )
         found = connection.execute(_TASK, {"on_task": last.task_id}).one()
         task = Task(found.id, found.comparison_id, found.kind, found.k)
         side: Slot = last.shown_first or "a"
         live = had_place or take_place(connection, task.id)
-        hold(connection, row, task, found.lane, side, plan.ttl, now, live=live)
+        hold(connection, row, plan, now, task, found.lane, side, live=live)
         return Done(vote, True, last.choice, task.kind)
 
     def beat(self, rater: str, tokens: Sequence[str], ttl: timedelta) -> Future[int]:
@@ -247,9 +248,19 @@ class Leases:
         return self._db.submit(work)
 
     def flag(
-        self, rater: str, event_id: str, task_id: str, *, on: bool, note: str | None = None
+        self,
+        rater: str,
+        event_id: str,
+        task_id: str,
+        *,
+        on: bool,
+        note: str | None = None,
+        guidelines: str | None = None,
     ) -> Future[None]:
-        """Flag a task for the lead, or take the flag off; the future raises NotServed, IdTaken."""
+        """Flag a task for the lead, or take the flag off; guidelines: the version in force.
+
+        The future raises NotServed, IdTaken.
+        """
 
         def work(connection: sa.Connection, row: RaterRow, now: datetime) -> None:
             key = {"on_task": task_id, "by": rater}
@@ -258,6 +269,8 @@ class Leases:
             if is_known(connection, event_id, rater, "flag", task_id):
                 return
             payload: dict[str, Any] = {"on": on}
+            if guidelines is not None:
+                payload["guideline_version"] = guidelines
             if note is not None and on:
                 words = text_row(event_id, "note", rater, note)
                 payload["note"] = text_digest(words["salt"], words["text"])

@@ -25,17 +25,14 @@ from prefkit.core.records import Task
 from prefkit.core.rng import derive_rng
 from prefkit.store import chain
 from prefkit.store.chain import Kind, NewEvent, RaterRow
-from prefkit.store.database import Quick
+from prefkit.store.finding import START, after, find, keep_to_the_order
+from prefkit.store.quick import Quick
 from prefkit.store.tables import AwareUtc, events, leases, served, standing, tasks
 
 Slot = Literal["a", "b"]
 OTHER: dict[Slot, Slot] = {"a": "b", "b": "a"}
 SLICE, IN_ORDER, GOLD, PERSONAL = range(4)  # lanes
-START = (-1, "")
 LOOK_AGAIN = timedelta(minutes=1)
-WINDOW = 250  # tasks looked at in one step by a rater who had many
-_STEPS = 16
-_LAST = (1 << 63) - 1
 REPEAT_AFTER = 20  # tasks served between a pair and its repeat
 _TRIED = 20
 _KEPT_WELL = timedelta(minutes=1)  # short of the full time: not worth a write
@@ -64,6 +61,7 @@ class LeasePlan:
 
     lanes: where to look, in this order; side: the slot on the left of a task that is new to the
     rater; repeat_due: whether a hidden repeat is next. All three from the rater's row alone.
+    guidelines: the version in force, for the events.
     """
 
     want: int
@@ -71,6 +69,7 @@ class LeasePlan:
     lanes: Callable[[RaterRow], Sequence[int]]
     side: Callable[[RaterRow], Slot]
     repeat_due: Callable[[RaterRow], bool]
+    guidelines: str | None = None
 
 
 @dataclass(slots=True)
@@ -81,41 +80,6 @@ class Hand:
     walking: bool = False
 
 
-_TAIL = """
-   AND t.k > t.n_done + t.n_leased
-   AND (t.priority, t.id) > (:p, :i) AND (t.priority, t.id) <= (:end_p, :end_i)
-   AND NOT EXISTS (SELECT 1 FROM standing s WHERE s.task_id = t.id AND s.rater = :r {off})
-   AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.task_id = t.id AND l.rater = :r {off})
-   AND NOT EXISTS (SELECT 1 FROM tasks j WHERE j.id = t.id || '-' || :r {off})
- ORDER BY t.priority, t.id LIMIT 1"""
-_GIVEN = "id, comparison_id, kind, k, priority"
-# INDEXED BY: a lost index is an error and not a scan of 100,000 rows.
-_FIND_SQLITE = (
-    "UPDATE tasks SET n_leased = n_leased + 1 WHERE id = (SELECT t.id FROM tasks t "
-    f"INDEXED BY tasks_open WHERE t.lane = :lane {_TAIL.format(off='')}) RETURNING {_GIVEN}"
-)
-# NO KEY: a vote's foreign key takes KEY SHARE, which FOR UPDATE would take for a lock to skip.
-# OFFSET 0: looks each row up in the index, where a join would read all that the rater ever did.
-_FIND_POSTGRESQL = (
-    "WITH c AS (SELECT t.id FROM tasks t WHERE t.lane = :lane "
-    f"{_TAIL.format(off='OFFSET 0')} FOR NO KEY UPDATE OF t SKIP LOCKED) "
-    "UPDATE tasks t SET n_leased = t.n_leased + 1 FROM c WHERE t.id = c.id RETURNING "
-    + ", ".join(f"t.{name}" for name in _GIVEN.split(", "))
-)
-_OPEN = "FROM tasks {index} WHERE lane = :lane AND k > n_done + n_leased"
-_BOUND = (
-    f"SELECT priority, id {_OPEN} AND (priority, id) > (:p, :i) "
-    "ORDER BY priority, id LIMIT 1 OFFSET :skipped"
-)
-_END = f"SELECT priority, id {_OPEN} ORDER BY priority DESC, id DESC LIMIT 1"
-_COMING = (
-    f"SELECT comparison_id {_OPEN} AND (priority, id) > (:p, :i) ORDER BY priority, id LIMIT :n"
-)
-_INDEX = {"sqlite": "INDEXED BY tasks_open", "postgresql": ""}
-_FIND = Quick(_FIND_SQLITE, _FIND_POSTGRESQL)
-_BOUND_OF = Quick(*(_BOUND.format(index=index) for index in _INDEX.values()))
-_END_OF = Quick(*(_END.format(index=index) for index in _INDEX.values()))
-_COMING_OF = Quick(*(_COMING.format(index=index) for index in _INDEX.values()))
 _TAKE = Quick(
     "UPDATE tasks SET n_leased = n_leased + 1 WHERE id = :id AND k > n_done + n_leased",
     "WITH c AS (SELECT id FROM tasks WHERE id = :id AND k > n_done + n_leased "
@@ -126,7 +90,7 @@ _BY: sa.BindParameter[Any] = sa.bindparam("by")
 _ON: sa.BindParameter[Any] = sa.bindparam("on_task")
 _TOKEN: sa.BindParameter[Any] = sa.bindparam("of_token")
 _UNTIL: sa.BindParameter[Any] = sa.bindparam("until", type_=AwareUtc())
-_HELD = (
+_HELD = Quick(
     sa.select(leases, tasks.c.comparison_id, tasks.c.kind, tasks.c.k)
     .join(tasks, tasks.c.id == leases.c.task_id)
     .where(leases.c.rater == _BY)
@@ -135,11 +99,24 @@ _HELD = (
 _EXTEND = sa.update(leases).where(leases.c.rater == _BY, leases.c.live).values(expires_at=_UNTIL)
 _REVIVE = sa.update(leases).where(leases.c.token == _TOKEN).values(live=True, expires_at=_UNTIL)
 _DROP = sa.delete(leases).where(leases.c.token == _TOKEN)
-_EPOCH = Quick("SELECT value FROM meta WHERE key = 'order_epoch'")
-_SHOWN = sa.select(served.c.shown_first, served.c.at).where(
-    served.c.task_id == _ON, served.c.rater == _BY
+_SHOWN = Quick(
+    sa.select(served.c.shown_first, served.c.at).where(
+        served.c.task_id == _ON, served.c.rater == _BY
+    )
 )
-_NEW_LEASE, _NEW_SERVED, _NEW_TASK = sa.insert(leases), sa.insert(served), sa.insert(tasks)
+_NEW_LEASE = Quick(sa.insert(leases))
+_NEW_SERVED = Quick(sa.insert(served))
+_NEW_TASK = sa.insert(tasks)
+_LEASE = (
+    "INSERT INTO leases (token, task_id, rater, shown_first, lane, issued_at, expires_at, live) "
+    "VALUES (:id, :task_id, :rater, :shown_first, :lane, :issued_at, :expires_at, :live)"
+)
+_SERVED = (
+    "INSERT INTO served (task_id, rater, shown_first, at, lane, token) "
+    "VALUES (:task_id, :rater, :shown_first, :issued_at, :lane, :id)"
+)
+_SERVE = Quick(f"WITH l AS ({_LEASE}), s AS ({_SERVED}) {chain.INSERT_ONE}")
+_SERVE_AGAIN = Quick(f"WITH l AS ({_LEASE}) {chain.INSERT_ONE}")
 
 
 def fill(connection: sa.Connection, row: RaterRow, plan: LeasePlan, now: datetime) -> Hand:
@@ -147,11 +124,12 @@ def fill(connection: sa.Connection, row: RaterRow, plan: LeasePlan, now: datetim
 
     The caller saves ``row``.
     """
+    keep_to_the_order(row)
     hand = Hand(_renewed(connection, row.rater, plan.ttl, now))
     while len(hand.held) < plan.want:
         # Each later than the one before, whatever the clock says: the order they are shown in.
-        after = max([now, *(lease.issued_at + _MICROSECOND for lease in hand.held)])
-        found = _another(connection, row, plan, after, hand)
+        at = max([now, *(lease.issued_at + _MICROSECOND for lease in hand.held)])
+        found = _another(connection, row, plan, at, hand)
         if found is None:
             break
         hand.held.append(found)
@@ -163,7 +141,7 @@ def _renewed(connection: sa.Connection, rater: str, ttl: timedelta, now: datetim
     until = now + ttl
     held: list[Leased] = []
     stale = False
-    for row in connection.execute(_HELD, {"by": rater}):
+    for row in _HELD(connection, by=rater):
         lease = _leased(row)
         if lease.live:
             stale |= lease.expires_at < until - _KEPT_WELL
@@ -195,19 +173,20 @@ def _leased(row: Any) -> Leased:
 def _another(
     connection: sa.Connection, row: RaterRow, plan: LeasePlan, now: datetime, hand: Hand
 ) -> Leased | None:
-    _keep_to_the_order(connection, row)
     if plan.repeat_due(row):
         repeat = _new_repeat(connection, row)
         if repeat is not None:
-            return hold(connection, row, repeat[0], PERSONAL, repeat[1], plan.ttl, now)
+            task, side = repeat
+            return hold(connection, row, plan, now, task, PERSONAL, side, had=False)
     lanes = list(plan.lanes(row))
     for turn in (0, 1):
         for lane in lanes:
-            found, walking = _find(connection, row, lane)
+            found, walking = find(connection, row, lane)
             hand.walking |= walking
             if found is not None:
                 task = Task(found.id, found.comparison_id, found.kind, found.k)
-                return hold(connection, row, task, lane, plan.side(row), plan.ttl, now)
+                side = plan.side(row)
+                return hold(connection, row, plan, now, task, lane, side, had=bool(found.had))
         seen = row.looked_at
         if hand.walking or turn == 1 or (seen is not None and abs(now - seen) < LOOK_AGAIN):
             return None
@@ -222,85 +201,59 @@ def coming(connection: sa.Connection, row: RaterRow, plan: LeasePlan, n: int) ->
     Nothing is taken and ``row`` is not to be saved. What others take meanwhile, what the rater had
     before and hidden repeats are not foretold.
     """
-    _keep_to_the_order(connection, row)
+    keep_to_the_order(row)
     found: list[str] = []
     for lane in plan.lanes(row):
-        p, i = row.at[lane]
-        found += _COMING_OF(connection, lane=lane, p=p, i=i, n=n).scalars()
+        found += after(connection, row, lane, n)
     return found
-
-
-def _keep_to_the_order(connection: sa.Connection, row: RaterRow) -> None:
-    """From the start again where tasks were added or put in another order since."""
-    epoch = int(_EPOCH(connection).scalar_one())
-    if row.epoch != epoch:
-        row.epoch = epoch
-        row.at = dict.fromkeys(row.at, START)
-
-
-def _find(connection: sa.Connection, row: RaterRow, lane: int) -> tuple[Any | None, bool]:
-    """The next open task of a lane, taken; or None, and whether the end was not reached.
-
-    The tasks that a rater had are looked up one by one; of many, WINDOW at a time.
-    """
-    few = max(row.n_served, row.n_votes) < WINDOW
-    for _ in range(_STEPS):
-        p, i = row.at[lane]
-        place: dict[str, Any] = {"lane": lane, "p": p, "i": i}
-        bound: Any = None if few else _BOUND_OF(connection, **place, skipped=WINDOW - 1).first()
-        end_p, end_i = (_LAST, "") if bound is None else (bound[0], bound[1])
-        values = {**place, "end_p": end_p, "end_i": end_i, "r": row.rater}
-        found = _FIND(connection, **values).first()
-        if found is not None:
-            row.at[lane] = (found.priority, found.id)
-            return found, False
-        if bound is None:
-            end: Any = _END_OF(connection, lane=lane).first()
-            if end is not None and tuple(end) > row.at[lane]:
-                row.at[lane] = (end[0], end[1])
-            return None, False
-        row.at[lane] = (end_p, end_i)
-    return None, True
 
 
 def hold(
     connection: sa.Connection,
     row: RaterRow,
+    plan: LeasePlan,
+    now: datetime,
     task: Task,
     lane: int,
     side: Slot,
-    ttl: timedelta,
-    now: datetime,
     *,
     live: bool = True,
+    had: bool = True,
 ) -> Leased:
     """Note that the rater holds ``task``, whose place (if live) is taken already.
 
-    What they had before comes with the sides it had, and stands before what is new.
+    What they had before comes with the sides it had, and stands before what is new. had: whether
+    they may have had it.
     """
-    token = str(uuid.uuid4())
-    shown = connection.execute(_SHOWN, {"on_task": task.id, "by": row.rater}).first()
+    shown = None
+    if had:
+        shown = _SHOWN(connection, on_task=task.id, by=row.rater).first()
     first: Slot = side if shown is None else shown.shown_first
-    lease: dict[str, Any] = {
-        "token": token,
-        "task_id": task.id,
-        "rater": row.rater,
-        "shown_first": first,
-        "lane": lane,
-        "issued_at": now if shown is None else shown.at,
-        "expires_at": now + ttl,
-        "live": live,
-    }
-    connection.execute(_NEW_LEASE, lease)
+    since = now if shown is None else shown.at
+    lease = Leased(str(uuid.uuid4()), task, first, lane, since, now + plan.ttl, live)
     payload = {"side": first, "lane": lane, "kind": task.kind}
+    if plan.guidelines is not None:
+        payload["guideline_version"] = plan.guidelines
     kind: Kind = "served" if shown is None else "again"
-    chain.append(
-        connection, {row.rater: row}, [NewEvent(token, row.rater, kind, task.id, now, payload)]
-    )
-    if shown is None:
-        names = ("task_id", "rater", "shown_first", "lane", "token")
-        connection.execute(_NEW_SERVED, {"at": now, **{name: lease[name] for name in names}})
-    return Leased(token, task, first, lane, lease["issued_at"], lease["expires_at"], live)
+    _write(connection, row, NewEvent(lease.token, row.rater, kind, task.id, now, payload), lease)
+    return lease
+
+
+def _write(connection: sa.Connection, row: RaterRow, event: NewEvent, lease: Leased) -> None:
+    """The lease with its event, and ``served`` where it is new: one statement on PostgreSQL, where
+    each is a way there and back."""
+    names = ("shown_first", "lane", "issued_at", "expires_at", "live")
+    facts = {name: getattr(lease, name) for name in names}
+    is_new = event.kind == "served"
+    if connection.dialect.name != "sqlite":
+        chain.append_one(connection, row, event, _SERVE if is_new else _SERVE_AGAIN, facts)
+        return
+    chain.append_one(connection, row, event)
+    key = {"token": lease.token, "task_id": lease.task.id, "rater": row.rater}
+    _NEW_LEASE(connection, **key, **facts)
+    if is_new:
+        served_at = {"shown_first": lease.shown_first, "lane": lease.lane, "at": lease.issued_at}
+        _NEW_SERVED(connection, **key, **served_at)
 
 
 # Hidden repeats
@@ -332,10 +285,15 @@ def repeat_id(comparison_id: str, rater: str) -> str:
     return content_id(["repeat", comparison_id, rater])
 
 
+def gold_id(comparison_id: str, better: str | None) -> str:
+    """The id of the gold task of a comparison whose slot ``better`` is known to be."""
+    return content_id(["gold", comparison_id, better])
+
+
 def case_id(comparison_id: str, reviewer: str) -> str:
     """The id of the task in which ``reviewer`` decides a comparison (adjudicating.py).
 
-    The search for a task (_TAIL) writes it in SQL: a pair is not served to who decides it.
+    The search for a task (finding.py) writes it in SQL: a pair is not served to who decides it.
     """
     return f"{comparison_id}-{reviewer}"
 

@@ -4,7 +4,7 @@ The rules, for people and machines alike:
 - a vote's id counts once, so a retried request changes nothing;
 - a second vote of a rater on a task replaces the first (``replaces`` is filled in);
 - ``withdrawn`` takes the rater's standing vote away and nothing else;
-- a person's vote on a task that already has its k is kept and marked ``late``.
+- a vote on a task whose k places are taken (voted on or held) is kept and marked ``late``.
 Skips stand (the rater is not asked again) but are not counted towards k.
 
 What was decided when a vote came (``late``, ``replaces``) is in its event: a replay repeats what
@@ -28,7 +28,8 @@ from prefkit.core.errors import StoreError
 from prefkit.core.records import Vote
 from prefkit.store import chain
 from prefkit.store.chain import Event, NewEvent, RaterRow
-from prefkit.store.database import Quick, chunks
+from prefkit.store.database import chunks
+from prefkit.store.quick import Quick
 from prefkit.store.rows import WORDS, text_digest, text_row, vote_row
 from prefkit.store.tables import events, standing, storable, tasks, texts, votes
 
@@ -47,8 +48,6 @@ ADAPTIVE = ("label", 1)  # kind and lane of the tasks whose k follows from their
 
 # Statements are made once: making one anew costs more than SQLite takes to do it.
 _IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
-_ON_TASK: sa.BindParameter[Any] = sa.bindparam("on_task")
-_BY: sa.BindParameter[Any] = sa.bindparam("by")
 _KNOWN = sa.select(events.c.id).where(events.c.id.in_(_IDS))
 # Locked in the order of their ids, so that two writers cannot wait for each other.
 _LOCK_TASKS = (
@@ -71,7 +70,7 @@ _COUNT = Quick(
     "UPDATE tasks SET n_done = :n_done, n_leased = :n_leased, k = :k, priority = :priority "
     "WHERE id = :id"
 )
-_VOTE = sa.insert(votes)
+_VOTE = Quick(sa.insert(votes))
 _TEXT = sa.insert(texts)
 
 
@@ -221,9 +220,7 @@ def enter(
         raised = _raise_k(book, vote, wanted) if wanted is not None else {}
         sealed.append(_sealed(vote, {**(facts or {}), **raised}))
     linked = chain.append(connection, rows, [event for event, _ in sealed])
-    connection.execute(
-        _VOTE, [vote_row(vote, e.seq) for vote, e in zip(written, linked, strict=True)]
-    )
+    _VOTE.many(connection, [vote_row(vote, e.seq) for vote, e in zip(written, linked, strict=True)])
     words = [row for _, rows_of_vote in sealed for row in rows_of_vote]
     if words:
         connection.execute(_TEXT, words)
@@ -290,14 +287,14 @@ def _judged(book: _Book, vote: Vote) -> Vote:
     words = {name: storable(text) for name in WORDS if (text := getattr(vote, name)) is not None}
     if words:
         vote = replace(vote, **words)
-    if vote.rater_kind == "human" and vote.choice in COUNTED and not has_place:
+    if vote.choice in COUNTED and not has_place:
         vote = replace(vote, late=True)
     settle(book.views, vote)
     return vote
 
 
-def withdrawal(last: Vote, undo_id: str, now: datetime) -> Vote:
-    """The vote that takes ``last`` back."""
+def withdrawal(last: Vote, undo_id: str, now: datetime, guidelines: str | None) -> Vote:
+    """The vote that takes ``last`` back. guidelines: the version in force."""
     return Vote(
         id=undo_id,
         task_id=last.task_id,
@@ -307,7 +304,7 @@ def withdrawal(last: Vote, undo_id: str, now: datetime) -> Vote:
         choice="withdrawn",
         at=now,
         shown_first=last.shown_first,
-        guideline_version=last.guideline_version,
+        guideline_version=guidelines,
         replaces=last.id,
     )
 

@@ -49,18 +49,19 @@ def bring_up_to_date(
     """
     known = revisions(migrations)
     with database.reading() as connection:
-        found = _checked_revision(connection, known, database.name)
-    if found == known[-1]:
-        return None
-    backup = _back_up(database, home, known[-1], migrations) if found is not None else None
+        if _checked_revision(connection, known, database.name) == known[-1]:
+            return None
     with database.writing() as connection:
         if not database.is_sqlite:
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
-        # Another process may have been faster between the two transactions.
-        if _checked_revision(connection, known, database.name) != known[-1]:
-            _upgrade(connection, migrations, "head")
-            if found is not None:
-                _check_views(connection, database.name, known[-1])
+        # Another process may have been faster: its copy of the older store is not written over.
+        found = _checked_revision(connection, known, database.name)
+        if found == known[-1]:
+            return None
+        backup = _back_up(database, home, known[-1], migrations) if found is not None else None
+        _upgrade(connection, migrations, "head")
+        if found is not None:
+            _check_views(connection, database.name, known[-1])
     return backup
 
 

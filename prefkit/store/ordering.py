@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,13 +10,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prefkit.core.ids import content_id
 from prefkit.core.records import Comparison, TaskKind
 from prefkit.core.rng import derive_seed
 from prefkit.store import chain, intake, ledger
-from prefkit.store.chain import SYSTEM, NewEvent
 from prefkit.store.database import insert_new
-from prefkit.store.leasing import GOLD, Slot, reset_places
+from prefkit.store.leasing import GOLD, Slot, gold_id, reset_places
 from prefkit.store.tables import comparisons, standing, tasks
 
 UNLIMITED = (1 << 31) - 1  # the k of a gold task: everybody may be asked
@@ -95,7 +92,7 @@ def move(connection: sa.Connection, places: Sequence[Place]) -> None:
 
 def finish_order(connection: sa.Connection, facts: Mapping[str, Any]) -> None:
     """Let every rater begin at the start of the new order, and note it in the chain ``system``."""
-    _note(connection, "order", facts)
+    chain.note(connection, "order", facts, datetime.now(UTC))
     reset_places(connection)
 
 
@@ -106,7 +103,7 @@ def add_gold(connection: sa.Connection, items: Iterable[tuple[Comparison, Slot]]
         row = intake.comparison_row(comparison)
         connection.execute(insert_new(connection, comparisons), row)
         task = {
-            "id": content_id(["gold", comparison.id, better]),
+            "id": gold_id(comparison.id, better),
             "comparison_id": comparison.id,
             "kind": "gold",
             "k": UNLIMITED,
@@ -122,16 +119,9 @@ def add_gold(connection: sa.Connection, items: Iterable[tuple[Comparison, Slot]]
             connection.execute(sa.insert(tasks), task)
             new += 1
     if new:
-        _note(connection, "gold", {"n_items": new})
+        chain.note(connection, "gold", {"n_items": new}, datetime.now(UTC))
         reset_places(connection)
     return new
-
-
-def _note(connection: sa.Connection, kind: chain.Kind, payload: Mapping[str, Any]) -> None:
-    rows = chain.lock_raters(connection, [SYSTEM])
-    event = NewEvent(str(uuid.uuid4()), SYSTEM, kind, None, datetime.now(UTC), payload)
-    chain.append(connection, rows, [event])
-    chain.save(connection, rows.values())
 
 
 def is_at_the_back(priority: int) -> bool:

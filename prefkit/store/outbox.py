@@ -94,6 +94,7 @@ class Outbox:
             .join(hooks, hooks.c.id == outbox.c.hook_id)
             .where(
                 outbox.c.state == "waiting",
+                hooks.c.active,  # a vote in flight while its hook is ended leaves a row
                 outbox.c.next_at <= now,
                 outbox.c.claimed_until.is_(None) | (outbox.c.claimed_until <= now),
             )

@@ -7,7 +7,6 @@ names of their own ("rule:format") and are not in this table.
 from __future__ import annotations
 
 import secrets
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,7 +14,7 @@ import sqlalchemy as sa
 
 from prefkit.core.errors import StoreError
 from prefkit.store import chain
-from prefkit.store.chain import SYSTEM, NewEvent
+from prefkit.store.chain import SYSTEM
 from prefkit.store.database import insert_new
 from prefkit.store.tables import sessions, texts, tokens, users
 
@@ -66,17 +65,24 @@ def names(connection: sa.Connection) -> dict[str, str]:
 def erase(connection: sa.Connection, name_or_id: str, *, words: bool, now: datetime) -> Erased:
     """Remove a person's name, log-in and, with ``words``, all they wrote; the votes stay.
 
-    Raises StoreError where there is no such person.
+    Raises StoreError where there is no such person, or two.
     """
-    row = connection.execute(
+    found = connection.execute(
         sa.select(users.c.id).where((users.c.name == name_or_id) | (users.c.id == name_or_id))
-    ).first()
-    if row is None:
+    ).all()
+    if not found:
         raise StoreError(
             f"{name_or_id!r} is nobody's name or id in this store",
             hint="a person who was erased has no name left",
         )
-    rows = chain.lock_raters(connection, [SYSTEM])
+    if len(found) > 1:
+        raise StoreError(
+            f"{name_or_id!r} is the id of one person and the name of another",
+            hint="erase the first by their name, the second by their id",
+        )
+    row = found[0]
+    # Theirs too: a vote of theirs that is being written brings its words before they go.
+    chain.lock_raters(connection, [SYSTEM, row.id])
     for table in (sessions, tokens):
         connection.execute(sa.delete(table).where(table.c.user_id == row.id))
     gone = 0
@@ -88,8 +94,5 @@ def erase(connection: sa.Connection, name_or_id: str, *, words: bool, now: datet
         .where(users.c.id == row.id)
         .values(**emptied, disabled=True, epoch=users.c.epoch + 1, erased_at=now)
     )
-    payload = {"of": row.id, "texts": words}
-    event = NewEvent(str(uuid.uuid4()), SYSTEM, "erased", None, now, payload)
-    chain.append(connection, rows, [event])
-    chain.save(connection, rows.values())
+    chain.note(connection, "erased", {"of": row.id, "texts": words}, now)
     return Erased(row.id, gone)

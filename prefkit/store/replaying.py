@@ -205,6 +205,11 @@ def _write_raters(connection: sa.Connection, views: Views) -> None:
 
 
 def lock(connection: sa.Connection) -> None:
-    """Let nobody add an event until the transaction ends (SQLite: nobody can anyway)."""
+    """Let nobody write what the views hold until the transaction ends (SQLite: nobody can anyway).
+
+    In the order in which a vote takes them, so that none in flight waits for this while this waits
+    for it. leases and tasks too: places are given back without an event.
+    """
     if connection.dialect.name != "sqlite":
-        connection.execute(sa.text("LOCK TABLE events IN EXCLUSIVE MODE"))
+        names = "raters, leases, tasks, events"
+        connection.execute(sa.text(f"LOCK TABLE {names} IN EXCLUSIVE MODE"))

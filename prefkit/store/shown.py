@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from prefkit.core.errors import StoreError
 from prefkit.core.records import Task, Vote
-from prefkit.store.database import Quick
 from prefkit.store.leasing import Slot
+from prefkit.store.quick import Quick
 from prefkit.store.rows import vote_by_id
 from prefkit.store.tables import events, tasks
 

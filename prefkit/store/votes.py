@@ -45,10 +45,12 @@ from prefkit.store.migrate import (
 )
 from prefkit.store.ordering import Place, TaskFacts
 from prefkit.store.people import Erased
+from prefkit.store.quick import Quick
 from prefkit.store.rows import comparison_of, newest, vote_by_id, vote_of, votes_with_words
 from prefkit.store.signer import Signer
 from prefkit.store.tables import comparisons, meta, votes
 
+_COMPARISON = Quick(sa.select(comparisons).where(comparisons.c.id == sa.bindparam("id")))
 _SALT = sa.select(meta.c.value).where(meta.c.key == "salt")
 
 
@@ -75,14 +77,17 @@ class VoteStore:
         database = Database(path_or_url)
         if database.file is not None and not database.file.exists():
             if not create:
-                hint = "prefkit loop run makes pairs, prefkit annotate FILE reads them"
-                raise StoreError(f"{database.name}: there is no vote store yet", hint=hint)
+                raise _missing(database)
             database.file.parent.mkdir(parents=True, exist_ok=True)
         if database.file is not None:
             home = database.file.parent
         store = cls(database, home)
         try:
             database.check_durable()
+            if not create:
+                with database.reading() as connection:
+                    if current_revision(connection) is None:
+                        raise _missing(database)
             store.migration_backup = bring_up_to_date(database, home, MIGRATIONS)
         except BaseException:
             store.close()
@@ -164,12 +169,10 @@ class VoteStore:
 
     def comparison(self, comparison_id: str) -> Comparison:
         """One comparison; StoreError where there is none of this id."""
-        query = sa.select(comparisons).where(comparisons.c.id == comparison_id)
-        with self._db.reading() as connection:
-            row = connection.execute(query).mappings().first()
+        row = self._db.look(_COMPARISON, id=comparison_id).first()
         if row is None:
             raise StoreError(f"comparison {comparison_id} is not in the store")
-        return comparison_of(row)
+        return comparison_of(row._asdict())
 
     def origins(self) -> list[str]:
         """The distinct origins, sorted."""
@@ -226,7 +229,8 @@ class VoteStore:
             last = newest(connection, rater)
             if last is None:
                 return None
-            withdrawal = ledger.withdrawal(last, vote_id, datetime.now(UTC))
+            version = guidance.in_force(connection)
+            withdrawal = ledger.withdrawal(last, vote_id, datetime.now(UTC), version)
             return ledger.append(connection, [withdrawal])[0]
 
         withdrawn = self._db.write(work)
@@ -303,14 +307,12 @@ class VoteStore:
 
     def n_open(self) -> int:
         """Ordinary tasks that have a place free, for whomever."""
-        with self._db.reading() as connection:
-            return counting.n_open(connection)
+        return counting.n_open(self._db)
 
     def progress(self, rater: str, n_open: int | None = None) -> RaterProgress:
         """How far one rater is. n_open: as ``n_open`` said a moment ago, not to count it again."""
-        with self._db.reading() as connection:
-            n_free = counting.n_open(connection) if n_open is None else n_open
-            return counting.progress(connection, rater, n_free)
+        n_free = counting.n_open(self._db) if n_open is None else n_open
+        return counting.progress(self._db, rater, n_free)
 
     def backup(self, path: str | Path) -> Path:
         """Copy the store as of now to an SQLite file, while others may write; the path.
@@ -378,3 +380,8 @@ class VoteStore:
     def sign(self) -> None:
         """Sign the ends of the chains that have grown, whoever wrote them (store/signer.py)."""
         self._signer.sign()
+
+
+def _missing(database: Database) -> StoreError:
+    hint = "prefkit loop run makes pairs, prefkit annotate FILE reads them"
+    return StoreError(f"{database.name}: there is no vote store yet", hint=hint)

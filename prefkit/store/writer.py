@@ -25,8 +25,12 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from prefkit.store.quick import Quick
+
 LARGEST = 64  # works in one commit
 _POLL_SECONDS = 0.001
+_SAVEPOINT, _RELEASE = Quick("SAVEPOINT job"), Quick("RELEASE job")
+_ROLL_BACK = Quick("ROLLBACK TO job")
 T = TypeVar("T")
 
 
@@ -61,36 +65,30 @@ class GroupWriter:
         job = _Job(work)
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="votes", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._jobs,), name="votes", daemon=True
+                )
                 self._thread.start()
             self._jobs.put(job)
         return job.future
 
     def close(self) -> None:
-        """Write all that was submitted, and end the thread."""
-        with self._starting:
-            if self._thread is not None:
-                self._jobs.put(None)
-                self._thread.join()
-                self._thread = None
+        """Write all that was submitted, and end the thread.
 
-    def _run(self) -> None:
-        while batch := self._next():
+        What is submitted meanwhile (who is answered may submit again) is written too.
+        """
+        while True:
+            with self._starting:
+                thread, jobs = self._thread, self._jobs
+                self._thread, self._jobs = None, queue.SimpleQueue()
+            if thread is None:
+                return
+            jobs.put(None)
+            thread.join()  # without the lock, which those who are answered need to submit
+
+    def _run(self, jobs: queue.SimpleQueue[_Job | None]) -> None:
+        while batch := _next(jobs):
             self._write(batch)
-
-    def _next(self) -> list[_Job]:
-        """All that waits, at least one; empty when the end was asked for."""
-        batch: list[_Job] = []
-        job = self._jobs.get()
-        while job is not None:
-            if job.future.set_running_or_notify_cancel():
-                batch.append(job)
-            if batch and (len(batch) == LARGEST or self._jobs.empty()):
-                return batch
-            job = self._jobs.get()
-        if batch:
-            self._jobs.put(None)  # the end, once this batch is written
-        return batch
 
     def _write(self, batch: list[_Job]) -> None:
         values: list[tuple[_Job, Any]] = []
@@ -122,11 +120,28 @@ class GroupWriter:
             os.close(descriptor)  # and with it the lock
 
 
+def _next(jobs: queue.SimpleQueue[_Job | None]) -> list[_Job]:
+    """All that waits, at least one; empty when the end was asked for."""
+    batch: list[_Job] = []
+    job = jobs.get()
+    while job is not None:
+        if job.future.set_running_or_notify_cancel():
+            batch.append(job)
+        if batch and (len(batch) == LARGEST or jobs.empty()):
+            return batch
+        job = jobs.get()
+    if batch:
+        jobs.put(None)  # the end, once this batch is written
+    return batch
+
+
 def _locked(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError:
+        return True  # a file system without locks: SQLite's own decides alone
     return True
 
 
@@ -134,13 +149,14 @@ def _do(connection: sa.Connection, job: _Job, *, alone: bool) -> list[tuple[_Job
     """The job with its value; none where it failed, and was told so, and left no trace."""
     if alone:
         return [(job, job.work(connection))]
-    savepoint = connection.begin_nested()
+    _SAVEPOINT(connection)
     try:
         value = job.work(connection)
-        savepoint.commit()
+        _RELEASE(connection)
     except BaseException as error:  # noqa: BLE001 - handed on to the one who waits for it
         try:
-            savepoint.rollback()
+            _ROLL_BACK(connection)
+            _RELEASE(connection)
         except DBAPIError:  # a full disk has ended the whole transaction: all of the batch fail
             raise error from None
         job.future.set_exception(error)

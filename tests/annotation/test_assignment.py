@@ -68,3 +68,9 @@ def test_a_plan_holds_two_and_its_repeats_come_at_their_rate():
     plan = Assignment.of(settings, "s").plan(timedelta(minutes=3))
     assert (plan.want, plan.ttl) == (2, timedelta(minutes=3))
     assert sum(plan.repeat_due(row("kim", n)) for n in range(1000)) == 100
+
+
+@pytest.mark.parametrize("rate", [0.03, 0.05, 0.15, 0.3, 0.4, 0.45, 0.5])
+def test_of_a_thousand_tasks_as_many_are_gold_as_the_rate_says(rate):
+    hits = sum(in_slot("gold", "s", "kim", n, rate) for n in range(1000))
+    assert hits == round(1000 * rate)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections import Counter
 from dataclasses import replace
 
 import pytest
+import tampering
 from hypothesis import given
 from hypothesis import strategies as st
 from store_cases import pair, pairs
@@ -254,3 +256,18 @@ def test_a_lease_is_as_long_as_the_rater_is_slow(store):
 def test_the_guideline_version_follows_the_text():
     other = parse_settings(AnnotateSettings, {"guidelines": "Pick the shorter one."})
     assert other.guideline_version != SETTINGS.guideline_version
+
+
+def test_every_event_of_a_rater_says_which_guidelines_were_in_force(store, tmp_path):
+    store.add(pairs(4))
+    kim = Chair(store)
+    now = kim.pair()
+    kim.vote(now)
+    kim.undo()
+    kim.session.flag("kim", str(uuid.uuid4()), now.task_id, on=True, note=None).result(30)
+    query = "SELECT kind, payload FROM events WHERE rater = 'kim'"
+    rows = tampering.rows(tmp_path / "votes.db", query)
+    assert {row["kind"] for row in rows} == {"served", "vote", "undo", "again", "flag"}
+    versions = {json.loads(row["payload"]).get("guideline_version") for row in rows}
+    assert versions == {SETTINGS.guideline_version}
+    assert store.verify() == []

@@ -108,6 +108,19 @@ TAMPERED = {
         "DELETE FROM served WHERE rater = 'kim'",
         "rater kim: what was served is not what the events say",
     ),
+    "slots change places": ("UPDATE comparisons SET a = b, b = a", "its texts were changed"),
+    "an answer is changed": (
+        "UPDATE comparisons SET a = replace(a, 'first', 'worst'), b = replace(b, 'first', 'worst')",
+        "its texts were changed",
+    ),
+    "a question is changed": (
+        "UPDATE comparisons SET prompt = replace(prompt, 'question', 'no')",
+        "its texts were changed",
+    ),
+    "a task is of another pair": (
+        "UPDATE tasks SET comparison_id = (SELECT max(id) FROM comparisons)",
+        "is not the task that was added",
+    ),
     "a counter is changed": ("UPDATE raters SET n_votes = 9 WHERE rater = 'kim'", "rater kim"),
 }
 
@@ -119,6 +132,15 @@ def test_whatever_is_changed_is_named(voted, place, case):
     faults = voted.verify()
     assert any(said in fault for fault in faults), faults
     assert not any("rater lee" in fault for fault in faults), faults
+
+
+def test_a_gold_item_whose_better_side_is_changed_is_named(store, place):
+    store.add_gold([(pairs(1)[0], "a")])
+    assert store.verify() == []
+    tampering.run(place, "UPDATE tasks SET gold = 'b'")
+    assert [fault.partition(": ")[2] for fault in store.verify()] == [
+        "is not the task that was added"
+    ]
 
 
 def test_two_events_that_changed_places_are_named(voted, place):
@@ -177,6 +199,7 @@ def test_a_rater_taken_away_whole_is_found_by_the_signed_head(voted, place, tmp_
         ("UPDATE heads SET signature = hash WHERE seq = 1", "head 1: its signature is forged"),
         ("UPDATE heads SET at = at + 1 WHERE seq = 1", "head 1: was changed"),
         ("DELETE FROM heads WHERE seq = 1", "head 2: a head before it was changed or is gone"),
+        ("DELETE FROM heads WHERE seq = 2", "rater kim: was signed up to event 6, and the head"),
     ],
 )
 def test_a_head_that_was_tampered_with_is_named(voted, place, tmp_path, statement, said):

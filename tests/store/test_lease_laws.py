@@ -1,8 +1,8 @@
 """Leases under anything that can happen, in any order: the laws hold after every step.
 
 - what is noted is what is counted (``verify``: views = replay, n_done, n_leased = live leases);
-- a task has no more than k votes on time and places held, while k is not lowered and no machine
-  votes; with raters enough it ends with exactly k;
+- a task has no more than k votes on time and places held, of people and machines, while k is not
+  lowered; with raters enough it ends with exactly k;
 - each vote that was acknowledged is there once, as it was acknowledged;
 - nobody is given a task that they have voted on, and a task's sides never change for a rater.
 """
@@ -53,7 +53,7 @@ class LeaseMachine(RuleBasedStateMachine):
         self.told = {}  # vote id -> vote as acknowledged
         self.sent = []  # (rater, token, choice, vote id) of acknowledged ballots
         self.undone = []  # (rater, undo id)
-        self.unbounded = set()  # tasks whose k was lowered or that a machine voted on
+        self.unbounded = set()  # tasks whose k was lowered
         self.open_store()
         self.store.add(pairs(self.n_tasks), k=self.k)
 
@@ -194,10 +194,11 @@ class LeaseMachine(RuleBasedStateMachine):
     @rule(index=st.integers(0, 2), choice=st.sampled_from(["a", "b"]))
     def a_machine_votes(self, index, choice):
         comparison = pairs(3)[index]
+        task, before = self.task(comparison.id), self.stands().get((comparison.id, "rule:x"))
+        free = task.k - task.n_done - task.n_leased
         stored = self.store.vote(vote(comparison, "rule:x", choice, rater_kind="rule"))
-        assert stored.late is False
+        assert stored.late == (free < 1 and not (before is not None and before.counted))
         self.told[stored.id] = stored
-        self.unbounded.add(comparison.id)
 
     @rule(k=st.integers(1, MOST))
     def another_k_is_wanted(self, k):

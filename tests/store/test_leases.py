@@ -12,7 +12,7 @@ import tampering
 from lease_cases import Clock, Desk, plan
 from store_cases import pair, pairs, vote
 
-from prefkit.store import VoteStore, leasing
+from prefkit.store import VoteStore, finding
 from prefkit.store.leases import Spent
 from prefkit.store.shown import IdTaken, NotServed
 
@@ -262,8 +262,9 @@ def test_tasks_that_are_added_and_a_larger_k_are_met_by_those_at_the_end(store, 
 def test_a_rater_of_many_tasks_looks_at_some_at_a_time_and_finds_the_last(
     store, desk, clock, monkeypatch
 ):
-    monkeypatch.setattr(leasing, "WINDOW", 3)
-    monkeypatch.setattr(leasing, "_STEPS", 4)
+    monkeypatch.setattr(finding, "AHEAD", 1)
+    monkeypatch.setattr(finding, "WINDOW", 3)
+    monkeypatch.setattr(finding, "_STEPS", 4)
     given = pairs(60)
     store.add(given, k=2)
     kept = []
@@ -356,6 +357,28 @@ def test_votes_that_leave_it_open_ask_for_more_and_say_so(store, clock, place):
     assert said == [None, 3, None]
     assert store.want(2, most=3) == 0
     assert store.verify() == []
+
+
+@pytest.mark.parametrize("machine_first", [True, False])
+def test_a_machine_takes_no_place_that_a_person_holds_or_has(store, desk, machine_first):
+    (only,) = pairs(1)
+    store.add([only])
+    lease = desk.next("kim").held[0]
+    judged = vote(only, "rule:x", "b", rater_kind="rule")
+    if machine_first:
+        store.vote(judged)
+    assert desk.vote("kim", lease).vote.late is False
+    assert store.vote(judged).late is True
+    assert [v.late for v in store.votes() if v.rater == "kim"] == [False]
+    assert [task.choices for task in store.tasks()] == [("a",)]
+    assert store.verify() == []
+
+
+def test_a_machine_that_comes_first_has_the_place(store, desk):
+    (only,) = pairs(1)
+    store.add([only])
+    assert store.vote(vote(only, "rule:x", rater_kind="rule")).late is False
+    assert desk.next("kim").state == "done"
 
 
 def test_a_vote_behind_the_back_of_a_lease_harms_nothing(store, desk, clock):

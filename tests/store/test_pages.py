@@ -35,8 +35,8 @@ def test_gold_items_and_hidden_repeats_are_in_no_page(store):
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("n_events", [1, 2])
-def test_a_page_waits_for_votes_that_took_a_smaller_number_and_come_later(address, n_events):
-    given = pairs(3)
+def test_a_page_waits_for_smaller_numbers_that_come_later_and_stops_nobody(address, n_events):
+    given = pairs(4)
     slow = [vote(c, "slow") for c in given[:n_events]]
     begun, go_on, read = threading.Event(), threading.Event(), []
 
@@ -56,6 +56,8 @@ def test_a_page_waits_for_votes_that_took_a_smaller_number_and_come_later(addres
         reader.start()
         reader.join(0.5)
         assert reader.is_alive(), [v.id for _, v, _ in read]
+        store.database.submit(lambda c: ledger.append(c, [vote(given[3], "mia")])).result(5)
+        assert reader.is_alive()
         go_on.set()
         writing.result(30)
         reader.join(30)

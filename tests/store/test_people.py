@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import pytest
 import tampering
 from store_cases import pairs, vote
 
 from prefkit.core.errors import StoreError
-from prefkit.store import VoteStore
+from prefkit.store import VoteStore, ledger
 
 NAME = "Wilhelmina Featherstonehaugh"
 WORDS = "the second answer reads like my own thesis"
@@ -90,3 +91,38 @@ def test_after_an_erasure_the_name_and_words_are_in_no_byte_of_the_file(tmp_path
         assert WORDS.encode() not in bytes_on_disk()
         assert store.verify() == []
         assert len(store.votes()) == 200
+
+
+def test_an_id_that_is_also_a_name_erases_nobody(store):
+    kim = store.rater_id("kim")
+    namesake = store.rater_id(kim)
+    with pytest.raises(StoreError, match="the id of one person and the name of another"):
+        store.erase(kim)
+    assert store.rater_names() == {kim: "kim", namesake: kim}
+    assert store.erase("kim").id == kim
+    assert store.erase(namesake).id == namesake
+
+
+@pytest.mark.postgres
+def test_words_of_a_vote_in_flight_go_with_the_others(address):
+    begun, go_on = threading.Event(), threading.Event()
+    (given,) = pairs(1)
+    with VoteStore.open(address) as store:
+        store.add([given])
+        rater = store.rater_id(NAME)
+
+        def slowly(connection):
+            ledger.append(connection, [vote(given, rater, rationale=WORDS)])
+            begun.set()
+            go_on.wait(30)
+
+        writing = store.database.submit(slowly)
+        assert begun.wait(30)
+        erasing = threading.Thread(target=lambda: store.erase(NAME, words=True))
+        erasing.start()
+        erasing.join(0.5)
+        go_on.set()
+        writing.result(30)
+        erasing.join(30)
+        assert tampering.rows(address, "SELECT * FROM texts") == []
+        assert store.verify() == []

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 
 import pytest
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from store_cases import pairs, vote
 
+import prefkit.store.migrate as migrate_module
 import prefkit.store.votes as votes_module
 from prefkit.core.errors import StoreError
 from prefkit.store import VoteStore
@@ -118,3 +120,28 @@ def test_four_processes_may_make_the_store_at_once(tmp_path):
     ]
     said = [process.communicate(timeout=60)[0].strip() for process in started]
     assert said == [revisions()[-1]] * 4
+
+
+def test_of_two_that_start_at_once_the_copy_made_before_is_of_the_older_store(
+    labelled, next_version, monkeypatch
+):
+    path, votes = labelled
+    next_version()
+    real, others = migrate_module.copy_file, []
+
+    def slowly(source, target):
+        if not others:
+            others.append(threading.Thread(target=lambda: VoteStore.open(path).close()))
+            others[0].start()
+            others[0].join(1)
+        real(source, target)
+
+    monkeypatch.setattr(migrate_module, "copy_file", slowly)
+    with VoteStore.open(path) as store:
+        others[0].join(30)
+        assert (store.revision(), store.votes()) == ("9999", votes)
+        backup = store.migration_backup
+    with sqlite3.connect(backup) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [
+            (revisions()[-1],)
+        ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -11,7 +13,8 @@ from lease_cases import Desk, plan, take
 from store_cases import pair, pairs, vote
 
 from prefkit.core.errors import StoreError
-from prefkit.store import VoteStore
+from prefkit.store import VoteStore, ledger
+from prefkit.store.outbox import Outbox
 
 pytestmark = pytest.mark.postgres
 
@@ -111,3 +114,66 @@ def test_a_server_that_is_not_there_is_named_without_the_password(host):
         VoteStore.open(f"postgresql+psycopg://kim:secret@{host}:1/votes")
     assert "secret" not in caught.value.message
     assert host in caught.value.message
+
+
+def test_a_vote_in_flight_while_its_hook_is_ended_is_not_sent(address):
+    (given,) = pairs(1)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(connection):
+        ledger.append(connection, [vote(given)])
+        begun.set()
+        go_on.wait(30)
+
+    with VoteStore.open(address) as store:
+        store.add([given])
+        outbox, now = Outbox(store.database), datetime.now(UTC)
+        hook, _ = outbox.add_hook("http://127.0.0.1:9/", ["vote"], now)
+        writing = store.database.submit(slowly)
+        assert begun.wait(30)
+        assert outbox.end_hook(hook.id)
+        go_on.set()
+        writing.result(30)
+        assert outbox.claim(now + timedelta(days=1)) == []
+
+
+def test_a_role_that_may_not_make_tables_is_told_so(address):
+    with psycopg.connect(address.replace("+psycopg", ""), autocommit=True) as connection:
+        role = f"poor_{os.urandom(4).hex()}"
+        connection.execute(f"CREATE ROLE {role} LOGIN")
+    with pytest.raises(StoreError, match="may not do that: permission denied") as caught:
+        VoteStore.open(address.replace("//prefkit@", f"//{role}@"))
+    assert "OWNER TO" in (caught.value.hint or "")
+
+
+def test_a_server_that_only_reads_is_named(address):
+    with VoteStore.open(address) as store:
+        name = address.rpartition("/")[2]
+        with psycopg.connect(address.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only TO on")
+        store.database.engine.dispose()
+        with pytest.raises(StoreError, match="can only be read"):
+            store.add(pairs(1))
+
+
+def test_a_work_that_others_are_in_the_way_of_again_and_again_is_a_fault_to_try_again(address):
+    tries = []
+
+    def blocked(connection):
+        tries.append(1)
+        connection.exec_driver_sql(
+            "DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '40P01'; END $$"
+        )
+
+    with VoteStore.open(address) as store:
+        with pytest.raises(StoreError, match="in the way 6 times") as caught:
+            store.database.submit(blocked).result(30)
+        assert (len(tries), caught.value.hint) == (6, "try again")
+
+
+def test_a_missing_store_is_not_made_by_looking(address):
+    with pytest.raises(StoreError, match="no vote store yet"):
+        VoteStore.open(address, create=False)
+    with psycopg.connect(address.replace("+psycopg", "")) as connection:
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        assert tables.fetchall() == []

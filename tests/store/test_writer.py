@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import subprocess
 import sys
 import threading
@@ -176,3 +178,12 @@ def test_two_processes_take_turns_and_lose_nothing(tmp_path):
         assert len(store.votes()) == 200
         store.vote(vote(pairs(1)[0], "mia"))
         assert store.verify() == []
+
+
+def test_where_the_file_system_has_no_locks_writing_goes_on(database, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    assert database.write(insert(1)) == 1
+    assert values(database) == [1]

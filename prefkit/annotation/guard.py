@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 API_PREFIX = "/api/v1/"
 MEDIA_PREFIX = API_PREFIX + "media/"
-OWN_HEADER = "x-prefkit"
+OWN_HEADER = "x-prefkit"  # of a page's request: the id of the person whose page it is, or
+ANYBODY = "1"
 LOGIN = "/login"
 # A vote with the longest edit and reason in any script: 36,000 characters of three bytes.
 MAX_BODY = 128 * 1024

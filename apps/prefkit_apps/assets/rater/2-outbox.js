@@ -30,14 +30,14 @@ class Refused extends Error {
 }
 
 async function ask(path, body, options) {
-  const sent = body
-    ? { method: "POST", body: JSON.stringify(body),
-        headers: { "content-type": "application/json", "x-prefkit": "1" } }
-    : {};
+  // Whose page this is: somebody else may have logged in beside it, and the cookie is theirs.
+  const headers = { "x-prefkit": S.me ? S.me.id : "1" };
+  if (body) headers["content-type"] = "application/json";
+  const sent = body ? { method: "POST", body: JSON.stringify(body) } : {};
   const giveUp = new AbortController();
   const patience = setTimeout(() => giveUp.abort(), SLOWEST_REPLY_MS);
   try {
-    const reply = await fetch(API + path, { signal: giveUp.signal, ...sent, ...options });
+    const reply = await fetch(API + path, { headers, signal: giveUp.signal, ...sent, ...options });
     const type = reply.headers.get("content-type") || "";
     const value = type.includes("json") ? await reply.json() : { error: await reply.text() };
     if (reply.ok) return value;

@@ -110,9 +110,14 @@ def post(delivery: Delivery, *, private: bool) -> str | None:
 
 @contextmanager
 def _hung_up_after(connected: socket.socket, seconds: float) -> Generator[None]:
-    """Within: the connection ends after ``seconds``, however slowly something still comes."""
+    """Within: the connection ends after ``seconds``, however slowly something still comes.
+
+    Raises TimeoutError then: to who reads it, a head that was cut off looks like a whole one.
+    """
+    is_over = threading.Event()
 
     def hang_up() -> None:
+        is_over.set()
         with suppress(OSError):  # the other side was faster
             socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
@@ -123,6 +128,8 @@ def _hung_up_after(connected: socket.socket, seconds: float) -> Generator[None]:
         yield
     finally:
         timer.cancel()
+    if is_over.is_set():
+        raise TimeoutError(f"no whole answer in {seconds} s")
 
 
 def _is_public(address: str) -> bool:

@@ -42,7 +42,7 @@ def test_what_is_typed_outlives_escape_the_other_side_and_a_reload(page, start_a
     assert page.input_value("#pk-edit") == left
     choose(page, "Right")
     assert page.input_value("#pk-edit") == "begun on the right"
-    page.keyboard.press("Control+Enter")
+    page.locator("#pk-edit").press("Control+Enter")
     press(page, "6")
     wait_for_done(page, 1)
     (vote,), faults = votes_of(folder)

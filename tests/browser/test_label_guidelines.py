@@ -92,11 +92,10 @@ def test_half_a_word_is_not_interrupted(page, folder):
     first = shown(page)
     change(page, folder, "Be kind.")
     held = []
-    page.route("**/api/v1/votes", held.append)
+    page.route("**/api/v1/votes", lambda route: held.append(route), times=1)
     press(page, "4")
     page.keyboard.press("r")
     page.keyboard.type("bec")
-    page.unroute("**/api/v1/votes")
     with page.expect_response("**/api/v1/guidelines"):
         held[0].continue_()
     page.keyboard.type("ause")

@@ -116,7 +116,7 @@ def test_what_to_show_is_asked_once_at_a_time(page, start_app, tmp_path):
     page.goto(start_app(workspace(tmp_path, pairs(3))).url)
     settle(page)
     held = []
-    page.route("**/api/v1/next", held.append)
+    page.route("**/api/v1/next", lambda route: held.append(route))
     page.reload()
     page.wait_for_function("window.prefkitListeners !== undefined")
     for _ in range(100):
@@ -140,7 +140,7 @@ def test_votes_are_listed_once_however_fast_the_list_is_opened(page, start_app, 
     press(page, "4")
     wait_for_done(page, 2)
     first = []
-    with replying(page, "**/api/v1/history?*", first.append):
+    with replying(page, "**/api/v1/history?*", lambda route: first.append(route)):
         page.keyboard.press("h")
         page.keyboard.press("h")
         page.keyboard.press("h")
@@ -160,7 +160,7 @@ def test_who_goes_on_is_not_called_back_by_an_old_vote_that_comes_late(page, sta
     row = page.locator('[data-slot="history"] button')
     row.wait_for()
     late = []
-    with replying(page, "**/api/v1/history/*", late.append):
+    with replying(page, "**/api/v1/history/*", lambda route: late.append(route)):
         row.click()
         settle(page)
         press(page, "7")

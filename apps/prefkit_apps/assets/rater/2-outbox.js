@@ -1,14 +1,4 @@
-    const type = reply.headers.get("content-type") || "";
-    if (type.includes("json")) {
-      const said = await reply.json();
-      if (reply.ok) return said;
-      throw new Refused(reply.status, said);
-    }
-    if (!reply.ok && type.startsWith("text/plain")) {
-      throw new Refused(reply.status, { error: await reply.text() });
-    }
-    // A page of a proxy, or of a network that wants a log-in: whatever its status, not the app's word.
-    throw new Error("no answer of the app");// Requests, and the outbox: what the rater did and the server has not confirmed, in order. Each
+// Requests, and the outbox: what the rater did and the server has not confirmed, in order. Each
 // entry has a key of its own in localStorage, under the rater's id: it survives a reload and a
 // crash, and two tabs overwrite nothing of each other. Every entry has a UUID made at the key
 // press, so sending it again changes nothing.
@@ -39,9 +29,16 @@ async function ask(path, body, options) {
   try {
     const reply = await fetch(API + path, { headers, signal: giveUp.signal, ...sent, ...options });
     const type = reply.headers.get("content-type") || "";
-    const value = type.includes("json") ? await reply.json() : { error: await reply.text() };
-    if (reply.ok) return value;
-    throw new Refused(reply.status, value);
+    if (type.includes("json")) {
+      const said = await reply.json();
+      if (reply.ok) return said;
+      throw new Refused(reply.status, said);
+    }
+    if (!reply.ok && type.startsWith("text/plain")) {
+      throw new Refused(reply.status, { error: await reply.text() });
+    }
+    // A page of a proxy, or of a network that wants a log-in: whatever its status, no word of the app.
+    throw new Error("no answer of the app");
   } finally {
     clearTimeout(patience);
   }

@@ -59,7 +59,7 @@ function nodesOf(item) {
   const { pair, nodes } = item;
   if (mode === "drawn") return nodes;
   if (mode === "diff") {
-    item.diff = item.diff || compared(rawOf(pair.left), rawOf(pair.right));
+    if (item.diff === undefined) item.diff = compared(rawOf(pair.left), rawOf(pair.right));
     if (item.diff === null) say(t("too_long_to_compare"), true);
     return item.diff ? { ...nodes, left: [item.diff[0]], right: [item.diff[1]] } : nodes;
   }

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
@@ -95,7 +96,7 @@ class Client:
         except HTTPError as error:
             with error:
                 raise _refused(error.code, error.read()) from None
-        except (URLError, TimeoutError, ValueError) as error:
+        except (OSError, HTTPException, ValueError) as error:  # URLError is an OSError
             raise ApiError(
                 f"{self._api}: no answer: {getattr(error, 'reason', error)}",
                 None,

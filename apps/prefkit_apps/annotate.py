@@ -97,8 +97,8 @@ def serve(
             prepare(store, settings)
             parts = _parts(workspace, store, settings, host, bound, local)
             app = build_page(parts, next_command(workspace))
-            url = settings.public_url or f"http://{_shown(host)}:{bound}/"
-            ready = Ready(url, None if local is None else local.name)
+            url = _home(settings, host, bound)
+            ready = Ready(f"{url}/", None if local is None else local.name)
             sender = Sender(Outbox(store.database), private=settings.webhooks_private)
             upkeep = Upkeep(jobs(store, parts.session.leases, settings))
             # The thread that writes gives way at each statement, and another that draws Markdown
@@ -153,8 +153,8 @@ def _parts(
     )
     provider = None
     if settings.oidc is not None:
-        home = settings.public_url or f"http://127.0.0.1:{port}"
-        provider = Provider(settings.oidc, sessions, f"{home.rstrip('/')}/login/oidc/back")
+        back = f"{_home(settings, host, port)}/login/oidc/back"
+        provider = Provider(settings.oidc, sessions, back)
     return Parts(
         store=store,
         session=Session(store, settings),
@@ -167,6 +167,11 @@ def _parts(
         provider=provider,
         media=workspace.path / settings.media,
     )
+
+
+def _home(settings: AnnotateSettings, host: str, port: int) -> str:
+    """The address that people open, without a slash at its end."""
+    return (settings.public_url or f"http://{_shown(host)}:{port}").rstrip("/")
 
 
 def _shown(host: str) -> str:

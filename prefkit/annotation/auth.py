@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from prefkit.annotation.guard import place_of, read_headers
+from prefkit.annotation.guard import ANYBODY, OWN_HEADER, place_of, read_headers
 from prefkit.annotation.passwords import verify_password
 from prefkit.annotation.routes import GRADIO_PAGES, Need, need_of
 from prefkit.core.errors import PrefkitError
@@ -227,12 +227,16 @@ class Admission:
             return JSONResponse({"error": need[1]}, need[0])
         if need.role is None:
             return None
-        who = await self._sessions.who(read_headers(scope))
+        headers = read_headers(scope)
+        who = await self._sessions.who(headers)
         if who is None:
             if method in ("GET", "HEAD") and path in GRADIO_PAGES:
                 return RedirectResponse("/login", 303)
             bearer = {"www-authenticate": "Bearer"}
             return JSONResponse({"error": "log in first"}, 401, headers=bearer)
+        if who.scopes is None and headers.get(OWN_HEADER, ANYBODY) not in (ANYBODY, who.id):
+            # A page left open, and another log-in beside it: nothing is done in that one's name.
+            return JSONResponse({"error": "somebody else is logged in in this browser"}, 401)
         if who.scopes is not None and need.scope not in who.scopes:
             wanted = (
                 f"a token with the scope {need.scope}" if need.scope else "a log-in, not a token"

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 API_PREFIX = "/api/v1/"
 MEDIA_PREFIX = API_PREFIX + "media/"
-OWN_HEADER = "x-prefkit"
+OWN_HEADER = "x-prefkit"  # of a page's request: the id of the person whose page it is, or
+ANYBODY = "1"
 LOGIN = "/login"
-MAX_BODY = 64 * 1024
+# A vote with the longest edit and reason in any script: 36,000 characters of three bytes.
+MAX_BODY = 128 * 1024
 BATCHES = ("/api/v1/comparisons",)
 MAX_BATCH = 8 * 1024 * 1024
 BODY_SECONDS = 30
@@ -76,7 +78,9 @@ class Guard:
         self._origins = {f"http://{served}" for served in self._hosts}
         self._secure = False
         if public_url is not None:
-            scheme, _, served = public_url.rstrip("/").partition("://")
+            # As a browser writes it: in small letters, without the port that goes without saying.
+            scheme, _, served = public_url.rstrip("/").lower().partition("://")
+            served = served.removesuffix(":443" if scheme == "https" else ":80")
             self._hosts.add(served)
             self._origins.add(f"{scheme}://{served}")
             self._secure = scheme == "https"

@@ -47,7 +47,7 @@ class Guidelines:
 
     @property
     def version(self) -> str:
-        """The version that votes record; never asks the store."""
+        """The version that was found last; never asks the store."""
         return self._now.version
 
     def look(self) -> InForce:

@@ -8,7 +8,6 @@ PUT /api/v1/me   {locale?, theme?, keys?}   null: as the browser has it; what is
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException
@@ -19,7 +18,7 @@ from prefkit.annotation.guard import API_PREFIX
 from prefkit.annotation.routes import Need, need_of
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.store import VoteStore
-from prefkit.store.preferences import Preferences, read_preferences, write_preferences
+from prefkit.store.preferences import Preferences, change_preferences, read_preferences
 
 Locale = Literal["en", "fr", "es", "zh"]
 Action = Literal[
@@ -75,10 +74,8 @@ def me_router(
     def change(body: Wishes, person: Who = of_session) -> dict[str, Any]:
         if len(set(body.keys.values())) < len(body.keys):
             raise HTTPException(422, "keys: one key cannot mean two things")
-        before = read_preferences(store.database, person.id)
-        chosen = replace(before, **body.model_dump(include=body.model_fields_set))
-        write_preferences(store.database, person.id, chosen)
-        return told(person, chosen)
+        wished = body.model_dump(include=body.model_fields_set)
+        return told(person, change_preferences(store.database, person.id, wished))
 
     return router
 

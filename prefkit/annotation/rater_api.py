@@ -1,7 +1,7 @@
 """The HTTP routes of the labelling page: a thin skin over Session.
 
     GET  /api/v1/next                 what to show: state, pairs, progress
-    POST /api/v1/votes                {id, token, key, …} → saved, and as /next
+    POST /api/v1/votes                {id, token, key, guidelines, …} → saved, and as /next
     POST /api/v1/undo                 {id} → undone, and as /next
     POST /api/v1/flags                {id, task_id, on, note?}
     POST /api/v1/heartbeat            {tokens, hidden}
@@ -42,6 +42,7 @@ Milliseconds = Annotated[int, Field(strict=True, ge=0, le=_DAY_MS)]
 TaskId = Annotated[str, Field(pattern=r"\A[A-Za-z0-9_-]{1,64}\z")]
 Text = Annotated[str, Field(max_length=4000)]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
+Version = Annotated[str, Field(pattern=r"\A[0-9a-f]{1,64}\z")]
 
 
 class _Body(BaseModel):
@@ -49,7 +50,8 @@ class _Body(BaseModel):
 
 
 class VoteBody(_Body):
-    """What POST /votes takes; have: the tokens of pairs that the page holds already."""
+    """What POST /votes takes. guidelines: the version that the page showed, those in force without
+    one; have: the tokens of pairs that the page holds already."""
 
     id: UUID
     token: UUID
@@ -62,6 +64,7 @@ class VoteBody(_Body):
     rationale: Text | None = None
     edit: Annotated[str, Field(max_length=32000)] | None = None
     replaces: UUID | None = None
+    guidelines: Version | None = None
     have: Annotated[list[UUID], Field(max_length=MOST_HELD)] = []
 
 
@@ -91,7 +94,7 @@ class SeenBody(_Body):
     """What POST /guidelines/seen takes."""
 
     id: UUID
-    version: Annotated[str, Field(pattern=r"\A[0-9a-f]{1,64}\z")]
+    version: Version
 
 
 def rater_router(
@@ -115,6 +118,7 @@ def _add_votes(router: APIRouter, session: Session, who: Callable[..., Any]) -> 
 
     @router.post("/votes")
     async def vote(body: VoteBody, rater: str = of_session) -> Any:
+        await _known_guidelines(session, body.guidelines)
         try:
             outcome = await asyncio.wrap_future(session.vote(rater, _judged(body)))
         except Spent as error:
@@ -132,6 +136,14 @@ def _add_votes(router: APIRouter, session: Session, who: Callable[..., Any]) -> 
         return {"undone": undone, **await _shown(session, rater, outcome)}
 
 
+async def _known_guidelines(session: Session, version: str | None) -> None:
+    """Refuse a version that was never in force: what a vote records can be looked up."""
+    if version is None or version == session.guidelines.version:
+        return
+    if await to_thread.run_sync(session.guidelines.text_of, version) is None:
+        raise HTTPException(422, "guidelines: there never was such a version")
+
+
 def _judged(body: VoteBody) -> Judged:
     measured = {"painted_ms": body.painted_ms, "next_ms": body.next_ms}
     return Judged(
@@ -144,6 +156,7 @@ def _judged(body: VoteBody) -> Judged:
         rationale=body.rationale or None,
         edit=body.edit or None,
         replaces=str(body.replaces) if body.replaces is not None else None,
+        guidelines=body.guidelines,
         facts={name: ms for name, ms in measured.items() if ms is not None},
     )
 
@@ -174,6 +187,7 @@ def _view(view: View) -> dict[str, Any]:
         "pairs": [_pair(pair) for pair in view.pairs],
         "progress": dataclasses.asdict(view.progress),
         "retry_s": view.retry_s,
+        "guidelines": view.guidelines,
     }
 
 

@@ -80,7 +80,8 @@ class Judged:
     """What the page sends. id: a UUID it made; active_ms: how long the pair was in view.
 
     aspects: name → the better side. edit: the better answer as it should be. replaces: the vote
-    that this one changes. facts: measurements of the page, kept in the event.
+    that this one changes. guidelines: the version that the page showed; None for those in force.
+    facts: measurements of the page, kept in the event.
     """
 
     id: str
@@ -92,17 +93,22 @@ class Judged:
     rationale: str | None = None
     edit: str | None = None
     replaces: str | None = None
+    guidelines: str | None = None
     facts: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a rater has before them. retry_s: when to ask again where others hold what is left."""
+    """What a rater has before them. retry_s: when to ask again where others hold what is left.
+
+    guidelines: the version in force.
+    """
 
     state: Literal["ready", "waiting", "done"]
     pairs: list[Pair]
     progress: RaterProgress
     retry_s: int | None
+    guidelines: str
 
 
 def meaning(key: Key, shown_first: Slot) -> tuple[Choice, int | None]:
@@ -184,7 +190,7 @@ class Session:
 
     def view(self, rater: str, outcome: Outcome, have: Collection[str] = ()) -> View:
         """What came of a request, to be shown; without the pairs the page has already."""
-        self.guidelines.look()
+        told = self.guidelines.look().version
         self._asked[rater] += 1
         if self._asked[rater] % _RECENT == 0:
             self._learn_pace(rater)
@@ -202,7 +208,7 @@ class Session:
             self.warmer.wish(rater)
         waits = outcome.state == "waiting"
         retry_s = (0 if outcome.soon else _RETRY_SECONDS) if waits else None
-        return View(outcome.state, pairs, self._progress.of(rater), retry_s)
+        return View(outcome.state, pairs, self._progress.of(rater), retry_s, told)
 
     def history(self, rater: str, before: int | None, limit: int) -> list[tuple[int, Vote]]:
         """The rater's votes that stand, newest first, each with the place of the next page."""
@@ -255,7 +261,7 @@ class Session:
             edit=judged.edit,
             shown_first=seen.shown_first,
             active_ms=judged.active_ms,
-            guideline_version=self.guidelines.version,
+            guideline_version=judged.guidelines or self.guidelines.version,
         )
 
     def _plan(self, rater: str) -> LeasePlan:

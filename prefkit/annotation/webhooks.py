@@ -19,19 +19,21 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import datetime
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 from prefkit.annotation.auth import now
 from prefkit.core.errors import PrefkitError
 from prefkit.store.outbox import Delivery, Outbox
 
-SECONDS_TO_ANSWER = 5
+SECONDS_TO_ANSWER = 5  # for the whole of an answer, once connected
 SECONDS_BETWEEN = 2
 AT_ONCE = 4
+_TRANSLATED = ip_network("64:ff9b::/96")  # an address of IPv4 through a NAT64 (RFC 6052)
 _log = logging.getLogger(__name__)
 
 
@@ -95,13 +97,50 @@ def post(delivery: Delivery, *, private: bool) -> str | None:
     try:
         connection = _connection(parts, private=private)
         try:
-            connection.request("POST", target, body, headers)
-            status = connection.getresponse().status
+            connection.connect()
+            with _hung_up_after(connection.sock, SECONDS_TO_ANSWER):
+                connection.request("POST", target, body, headers)
+                status = connection.getresponse().status
         finally:
             connection.close()
     except (OSError, http.client.HTTPException, UnicodeError) as error:
         return f"{type(error).__name__}: {error}"
     return None if 200 <= status < 300 else f"answered {status}"
+
+
+@contextmanager
+def _hung_up_after(connected: socket.socket, seconds: float) -> Generator[None]:
+    """Within: the connection ends after ``seconds``, however slowly something still comes.
+
+    Raises TimeoutError then: to who reads it, a head that was cut off looks like a whole one.
+    """
+    is_over = threading.Event()
+
+    def hang_up() -> None:
+        is_over.set()
+        with suppress(OSError):  # the other side was faster
+            socket.socket.shutdown(connected, socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, hang_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+    if is_over.is_set():
+        raise TimeoutError(f"no whole answer in {seconds} s")
+
+
+def _is_public(address: str) -> bool:
+    """Whether an address is one of the whole internet; an IPv4 one in IPv6's clothes is itself."""
+    found = ip_address(address.partition("%")[0])
+    if isinstance(found, IPv6Address):
+        if found in _TRANSLATED:
+            found = IPv4Address(int(found) & 0xFFFFFFFF)
+        else:
+            found = found.ipv4_mapped or found.sixtofour or found
+    return found.is_global
 
 
 def _connection(parts: SplitResult, *, private: bool) -> http.client.HTTPConnection:
@@ -111,7 +150,7 @@ def _connection(parts: SplitResult, *, private: bool) -> http.client.HTTPConnect
     port = parts.port or (443 if secure else 80)
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     address = str(found[4][0])
-    if not private and not ip_address(address.partition("%")[0]).is_global:
+    if not private and not _is_public(address):
         raise ConnectionError(f"{host} is {address}, a private address (annotate.webhooks_private)")
     timeout = SECONDS_TO_ANSWER
 

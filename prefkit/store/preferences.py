@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,19 +24,33 @@ class Preferences:
 
 def read_preferences(database: Database, user_id: str) -> Preferences:
     """What this person chose; all left open for one who chose nothing or is not known."""
-    query = sa.select(users.c.locale, users.c.prefs).where(users.c.id == user_id)
     with database.reading() as connection:
-        row = connection.execute(query).first()
+        return _chosen(connection, _of(user_id))
+
+
+def change_preferences(
+    database: Database, user_id: str, wished: Mapping[str, Any]
+) -> Preferences:
+    """What this person chose, with ``wished`` (fields of Preferences) in the place of what was
+    there. Two changes at once leave both: the row is held from its reading to its writing."""
+
+    def work(connection: sa.Connection) -> Preferences:
+        chosen = replace(_chosen(connection, _of(user_id).with_for_update()), **wished)
+        prefs = json.dumps({"theme": chosen.theme, "keys": dict(chosen.keys)}, sort_keys=True)
+        change = sa.update(users).where(users.c.id == user_id, users.c.erased_at.is_(None))
+        connection.execute(change.values(locale=chosen.locale, prefs=prefs))
+        return chosen
+
+    return database.write(work)
+
+
+def _of(user_id: str) -> sa.Select[Any]:
+    return sa.select(users.c.locale, users.c.prefs).where(users.c.id == user_id)
+
+
+def _chosen(connection: sa.Connection, query: sa.Select[Any]) -> Preferences:
+    row = connection.execute(query).first()
     if row is None:
         return Preferences()
     kept: dict[str, Any] = json.loads(row.prefs) if row.prefs else {}
     return Preferences(row.locale, kept.get("theme"), kept.get("keys", {}))
-
-
-def write_preferences(database: Database, user_id: str, chosen: Preferences) -> None:
-    """Keep what this person chose, in the place of what they chose before."""
-    prefs = json.dumps({"theme": chosen.theme, "keys": dict(chosen.keys)}, sort_keys=True)
-    change = sa.update(users).where(users.c.id == user_id, users.c.erased_at.is_(None))
-    database.write(
-        lambda connection: connection.execute(change.values(locale=chosen.locale, prefs=prefs))
-    )

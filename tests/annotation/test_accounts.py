@@ -249,6 +249,16 @@ def test_without_a_session_a_page_leads_to_the_log_in_and_the_api_says_401(team)
         assert (refused.status_code, refused.json()) == (401, {"error": "log in first"})
 
 
+def test_a_page_of_one_person_is_refused_with_the_cookie_of_another(team):
+    kim, rae = team.add("kim"), team.add("rae")
+    with team.client(rae) as client:
+        for named, status in ((rae.id, 200), ("1", 200), (kim.id, 401)):
+            headers = {"x-prefkit": named}
+            assert client.get("/api/v1/next", headers=headers).status_code == status
+            said = client.put("/api/v1/me", json={"theme": "dark"}, headers=headers)
+            assert said.status_code == status
+
+
 def test_each_person_votes_as_themselves(team):
     team.store.want(2)
     people = [team.add(name) for name in ("kim", "rae")]

@@ -150,6 +150,32 @@ def test_old_guidelines_can_be_read_and_unknown_ones_are_404(client, store):
     assert client.get("/api/v1/guidelines?version=abcd").status_code == 404
 
 
+def test_a_vote_records_the_guidelines_that_its_page_showed(client, store):
+    store.set_guidelines("abc", "What was *said*")
+    told = client.get("/api/v1/next").json()["guidelines"]
+    assert told == SETTINGS.guideline_version
+    for version, recorded in (("abc", "abc"), (told, told), (None, told)):
+        sent = body(first_pair(client)["token"], guidelines=version)
+        reply = client.post("/api/v1/votes", json=sent, headers=OWN)
+        assert (reply.status_code, reply.json()["guidelines"]) == (200, told)
+        assert store.votes()[-1].guideline_version == recorded
+    sent = body(first_pair(client)["token"], guidelines="abcd")
+    assert client.post("/api/v1/votes", json=sent, headers=OWN).status_code == 422
+    assert len(store.votes()) == 3
+
+
+def test_the_longest_words_of_a_vote_fit_in_any_script(client, store):
+    held = [str(uuid.uuid4()) for _ in range(300)]
+    sent = body(
+        first_pair(client)["token"], rationale="因" * 4000, edit="好" * 32_000, have=held,
+        aspects={"面" * 64: "left"},
+    )  # fmt: skip
+    text = json.dumps(sent, ensure_ascii=False).encode()
+    headers = {**OWN, "content-type": "application/json"}
+    assert client.post("/api/v1/votes", content=text, headers=headers).status_code == 200
+    assert len(store.votes()[-1].edit) == 32_000
+
+
 def test_guidelines_are_drawn(client):
     assert "<li>" in client.get("/api/v1/guidelines").json()["html"]
 
@@ -198,6 +224,15 @@ def test_requests_from_elsewhere_cannot_vote(client, store, headers, status):
 def test_names_of_this_machine_are_served(client):
     for host in ("127.0.0.1:7860", "localhost:7860"):
         assert client.get("/api/v1/progress", headers={"host": host}).status_code == 200
+
+
+def test_an_address_in_capitals_or_with_its_usual_port_is_the_one_browsers_send(store, tmp_path):
+    for written in ("https://Label.Example.org", "https://label.example.org:443/"):
+        team = team_of(store, tmp_path, local="kim", public_url=written)
+        host = {"host": "label.example.org", "origin": "https://label.example.org"}
+        with team.client() as opened:
+            reply = opened.post("/api/v1/undo", json={"id": str(uuid.uuid4())}, headers=OWN | host)
+            assert reply.status_code == 200
 
 
 def test_on_the_default_port_browsers_name_none(store, tmp_path):

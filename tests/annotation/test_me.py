@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 from app_cases import OWN, team_of
 from store_cases import pairs
@@ -9,6 +12,7 @@ from store_cases import pairs
 from prefkit.annotation import me as me_module
 from prefkit.annotation.routes import Need, need_of
 from prefkit.store import VoteStore
+from prefkit.store.preferences import Preferences, read_preferences
 
 
 @pytest.fixture
@@ -64,6 +68,24 @@ def test_wishes_are_kept_for_their_owner_alone_and_what_is_absent_stays(team):
     assert team.store.verify() == []
 
 
+def test_two_wishes_at_once_are_both_kept(team):
+    """From two tabs, or from two processes of the app."""
+    kim = team.add("kim")
+    tabs, both = (team.client(kim), team.client(kim)), Barrier(2)
+
+    def wish(tab, **what):
+        both.wait()
+        return tab.put("/api/v1/me", json=what).status_code
+
+    with ThreadPoolExecutor(2) as threads:
+        for n in range(25):
+            wished = {"locale": ("fr", "zh")[n % 2]}, {"keys": {"undo": f"{n}"}}
+            sent = [threads.submit(wish, tab, **what) for tab, what in zip(tabs, wished, strict=True)]
+            assert [one.result() for one in sent] == [200, 200]
+            kept = read_preferences(team.store.database, kim.id)
+            assert {"locale": kept.locale, "keys": kept.keys} == wished[0] | wished[1]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -96,6 +118,4 @@ def test_an_erased_rater_leaves_no_wish_behind(team):
     kim = team.add("kim")
     team.client(kim).put("/api/v1/me", json={"keys": {"undo": "z"}, "locale": "fr"})
     team.store.erase("kim")
-    from prefkit.store.preferences import Preferences, read_preferences
-
     assert read_preferences(team.store.database, kim.id) == Preferences()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
@@ -13,8 +14,12 @@ from fake_idp import CLIENT, SECRET, Idp, signed_by, with_algorithm
 from joserfc.jwk import RSAKey
 
 from prefkit.annotation.oidc import Provider
+from prefkit.annotation.settings import AnnotateSettings
 from prefkit.core.errors import ConfigError
+from prefkit.settings import parse_settings
 from prefkit.store import VoteStore
+from prefkit.workspace import Workspace
+from prefkit_apps.annotate import _parts
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +175,26 @@ def test_a_provider_that_is_not_there_is_said_on_the_log_in_page(store, tmp_path
             reply = client.get("/login/oidc")
             assert reply.status_code == 503, issuer
             assert "identity provider" in reply.text or "calls itself" in reply.text
+
+
+@pytest.mark.parametrize(
+    ("host", "settings", "home"),
+    [
+        ("127.0.0.1", {}, "http://127.0.0.1:7860"),
+        ("192.0.2.7", {}, "http://192.0.2.7:7860"),
+        ("2001:db8::7", {}, "http://[2001:db8::7]:7860"),
+        ("0.0.0.0", {"public_url": "https://l.example/"}, "https://l.example"),
+    ],
+)
+def test_people_come_back_to_the_address_that_they_opened(
+    store, tmp_path, idp, host, settings, home
+):
+    oidc = {"issuer": idp.issuer, "client_id": CLIENT, "domains": ["example.org"]}
+    annotate = parse_settings(AnnotateSettings, {"oidc": oidc, **settings})
+    (tmp_path / "prefkit.yaml").write_text("")
+    parts = _parts(Workspace.open(tmp_path), store, annotate, host, 7860, None)
+    away, _ = asyncio.run(parts.provider.begin())
+    assert parse_qs(urlsplit(away).query)["redirect_uri"] == [f"{home}/login/oidc/back"]
 
 
 def test_a_secret_that_is_not_set_is_said_at_the_start(store, tmp_path, idp, monkeypatch):

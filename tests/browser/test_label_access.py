@@ -119,3 +119,18 @@ def test_text_of_every_direction_and_size_is_shown(chromium, start_app, tmp_path
     said(page, "too long")
     press(page, "4")
     page.close()
+
+
+def test_a_long_panel_opens_at_its_beginning(chromium, start_app, tmp_path):
+    folder = workspace(tmp_path, [pair("q")], guidelines="A rule.\n\n" * 200)
+    page = chromium.new_page(viewport={"width": 1280, "height": 700})
+    page.goto(start_app(folder).url)
+    settle(page)
+    page.wait_for_function("document.querySelector('[data-slot=version]').textContent !== ''")
+    for key in ("g", "?"):
+        page.keyboard.press(key)
+        page.wait_for_selector("dialog[open]")
+        page.wait_for_timeout(100)
+        assert page.evaluate("document.querySelector('dialog[open]').scrollTop") == 0
+        page.keyboard.press("Escape")
+    page.close()

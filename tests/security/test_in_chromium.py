@@ -275,6 +275,36 @@ def test_a_vote_that_met_the_end_of_the_session_is_sent_after_the_log_in_by_its_
     assert kept == []
 
 
+def test_a_page_left_open_does_nothing_in_the_name_of_who_logged_in_beside_it(
+    page, serve, tmp_path
+):
+    folder = workspace(tmp_path, pairs(6), [("kim", "rater"), ("rae", "rater")])
+    served = serve(folder)
+    log_in(page, served, "kim")
+    task = page.get_attribute(".pk", "data-task")
+    beside = page.context.new_page()
+    beside.goto(f"{served.url}login")
+    beside.click("button")
+    log_in(beside, served, "rae")
+    beside.keyboard.press("4")
+    beside.wait_for_function("document.querySelector('.pk').dataset.done === '1'")
+    page.keyboard.press("7")
+    page.wait_for_url(f"{served.url}login")
+    beside.reload()
+    beside.wait_for_selector('.pk[data-state="ready"]', timeout=20_000)
+    with VoteStore.open(folder / "votes.db") as store:
+        assert [(vote.choice, vote.strength) for vote in store.votes()] == [("tie", 0)]
+    # What kim said waits for kim.
+    beside.click('[data-act="log-out"]')
+    beside.wait_for_url(f"{served.url}login")
+    log_in(beside, served, "kim")
+    beside.wait_for_function("document.querySelector('.pk').dataset.done === '1'")
+    with VoteStore.open(folder / "votes.db") as store:
+        kim = Accounts(store.database).by_name("kim")
+        last = store.votes()[-1]
+        assert (last.rater, last.task_id, last.strength) == (kim.id, task, 3)
+
+
 def test_a_session_that_ended_before_the_page_is_opened_again_leads_to_the_log_in(
     page, serve, tmp_path
 ):

@@ -6,6 +6,7 @@
 const API = "/api/v1/";
 const MOST_WAITING = 200;
 const SLOWEST_RETRY_MS = 15000;
+const SLOWEST_REPLY_MS = 30000; // a connection that ended while the machine slept says nothing
 
 // The server answered, and said no.
 class Refused extends Error {
@@ -19,15 +20,37 @@ class Refused extends Error {
 }
 
 async function ask(path, body, options) {
-  const sent = body
-    ? { method: "POST", body: JSON.stringify(body),
-        headers: { "content-type": "application/json", "x-prefkit": "1" } }
-    : {};
-  const reply = await fetch(API + path, { ...sent, ...options });
-  const type = reply.headers.get("content-type") || "";
-  const value = type.includes("json") ? await reply.json() : { error: await reply.text() };
-  if (reply.ok) return value;
-  throw new Refused(reply.status, value);
+  // Whose page this is: somebody else may have logged in beside it, and the cookie is theirs.
+  const headers = { "x-prefkit": S.me ? S.me.id : "1" };
+  if (body) headers["content-type"] = "application/json";
+  const sent = body ? { method: "POST", body: JSON.stringify(body) } : {};
+  const giveUp = new AbortController();
+  const patience = setTimeout(() => giveUp.abort(), SLOWEST_REPLY_MS);
+  try {
+    const reply = await fetch(API + path, { headers, signal: giveUp.signal, ...sent, ...options });
+    const type = reply.headers.get("content-type") || "";
+    if (type.includes("json")) {
+      const said = await reply.json();
+      if (reply.ok) return said;
+      throw new Refused(reply.status, said);
+    }
+    if (!reply.ok && type.startsWith("text/plain")) {
+      throw new Refused(reply.status, { error: await reply.text() });
+    }
+    // A page of a proxy, or of a network that wants a log-in: whatever its status, no word of the app.
+    throw new Error("no answer of the app");
+  } finally {
+    clearTimeout(patience);
+  }
+}
+
+const whyOf = (fault) => (fault instanceof Refused ? fault.message : t("no_answer"));
+
+// Whether a fault is that the session ended; then on to the log-in.
+function isOut(fault) {
+  const ended = fault instanceof Refused && fault.status === 401;
+  if (ended) location.assign("/login"); // what was not sent waits here for its rater
+  return ended;
 }
 
 function newId() {
@@ -47,19 +70,22 @@ class Outbox {
   }
 
   read(key) {
-    try { return { ...JSON.parse(kept.read(key)), key }; } catch { return null; }
+    // Another tab may have sent it since.
+    try { const entry = JSON.parse(kept.read(key)); return entry && { ...entry, key }; }
+    catch { return null; }
   }
 
   get isFull() { return this.entries.length >= MOST_WAITING; }
 
-  // kind: "vote", "undo", "flag" or "seen"; facts: what the page wants to know of it later.
-  add(kind, path, body, facts) {
+  // kind: "vote", "undo", "flag" or "seen"; facts: what the page wants to know of it later; held:
+  // the same, but for as long as the page lasts.
+  add(kind, path, body, facts, held) {
     const last = this.entries.at(-1);
     const place = last ? Number(last.key.slice(this.prefix.length).split(".")[0]) + 1 : 0;
     const key = this.prefix + String(place).padStart(9, "0") + "." + body.id;
     const entry = { kind, path, body, ...facts };
     if (!kept.write(key, JSON.stringify(entry))) say(t("not_kept"), true);
-    this.entries.push({ ...entry, key });
+    this.entries.push({ ...entry, ...held, key });
   }
 
   drop(entry) {
@@ -80,27 +106,35 @@ class Outbox {
 
 let outbox = null;
 let draining = false;
-let wake = () => {};
 let offlineFor = 0;
 
-const pause = (ms) => new Promise((done) => { wake = done; setTimeout(done, ms); });
+const pausing = new Set(); // those who wait before they ask again
+const wake = () => pausing.forEach((goOn) => goOn());
+async function pause(ms) {
+  let goOn = null;
+  const over = new Promise((done) => { goOn = done; setTimeout(done, ms); });
+  pausing.add(goOn);
+  await over;
+  pausing.delete(goOn);
+}
 
 function bodyToSend(entry) {
   if (entry.kind !== "vote") return entry.body;
   return { ...entry.body, have: tokensHeld().filter((token) => token !== entry.body.token) };
 }
 
-// Sends what waits, one by one and in order; ends when all is sent or the session ended.
+// Says what waits, in order, and then asks what to show if nothing is there; one thing at a time, so
+// that no answer is older than what was done before it. Ends when there is nothing more to say, or
+// the session ended.
 async function drain() {
-  if (!S.me) return;
-  if (draining) { wake(); return; }
+  wake();
+  if (!S.me || draining) return;
   draining = true;
   try {
-    while (outbox.entries.length && await sendFirst());
+    while (await (outbox.entries.length ? sendFirst() : askNext())) { /* and on */ }
   } finally {
     draining = false;
   }
-  refill();
 }
 
 // Tries the first that waits; false where it makes no sense to go on.
@@ -123,12 +157,9 @@ async function sendFirst() {
 
 // After a fault that may pass: say so and wait. False where the session ended: on to the log-in.
 async function bear(fault) {
+  if (isOut(fault)) return false;
+  const why = whyOf(fault);
   const n = outbox.waiting;
-  if (fault instanceof Refused && fault.status === 401) {
-    location.assign("/login"); // what was not sent waits here for its rater
-    return false;
-  }
-  const why = fault instanceof Refused ? fault.message : t("no_answer");
   say(n ? t("not_saved_yet", { why, n }) : t("trying_again", { why }), true);
   offlineFor += 1;
   await pause(Math.min(500 * 2 ** offlineFor, SLOWEST_RETRY_MS));

@@ -16,7 +16,6 @@ const NAMES = {
   guidelines: "guidelines", history: "history", help: "help",
 };
 const nameOf = (action) => t(NAMES[action]);
-const CHANGES = "prefkit.keys.";
 
 let keyOf = { ...DEFAULT_KEYS };
 let actionOf = new Map();
@@ -39,7 +38,7 @@ const changedKeys = () =>
 
 function nameOfKey(event) {
   if (event.key === "?") return "?"; // Shift and a digit on some keyboards
-  const digit = /^(?:Digit|Numpad)([0-9])$/.exec(event.code);
+  const digit = /^Digit([0-9])$/.exec(event.code);
   if (digit) return digit[1];
   if (event.key.length !== 1 || event.key === " ") return "";
   const written = event.key.toLowerCase();
@@ -52,17 +51,8 @@ function rebind(action, key) {
   const holder = actionOf.get(key);
   if (holder !== undefined && holder !== action) return holder;
   bindKeys({ ...changedKeys(), [action]: key });
-  keepKeys();
+  wish({ keys: changedKeys() });
   return null;
-}
-
-// Kept on this machine until the account has them.
-async function keepKeys() {
-  const keys = changedKeys();
-  const [place, text] = [CHANGES + S.me.id, JSON.stringify(keys)];
-  kept.write(place, text);
-  // What was changed since then is not yet with the account.
-  if (await wish({ keys }) && kept.read(place) === text) kept.drop(place);
 }
 
 // Words go into fields; a slider or a button in focus does not stop a vote.
@@ -75,6 +65,10 @@ function isTyping(target) {
 }
 
 function onKey(event) {
+  // A button that Enter holds down would be pressed again on each pair that comes.
+  if (event.repeat && event.target instanceof Element && event.target.closest(".pk-bar button")) {
+    event.preventDefault();
+  }
   if (event.isComposing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) onSubmit(event);
     return;

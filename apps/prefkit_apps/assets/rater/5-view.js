@@ -59,7 +59,7 @@ function nodesOf(item) {
   const { pair, nodes } = item;
   if (mode === "drawn") return nodes;
   if (mode === "diff") {
-    item.diff = item.diff || compared(rawOf(pair.left), rawOf(pair.right));
+    if (item.diff === undefined) item.diff = compared(rawOf(pair.left), rawOf(pair.right));
     if (item.diff === null) say(t("too_long_to_compare"), true);
     return item.diff ? { ...nodes, left: [item.diff[0]], right: [item.diff[1]] } : nodes;
   }
@@ -123,7 +123,7 @@ function paint(item, from, waited) {
   requestAnimationFrame(() => requestAnimationFrame(() => {
     const now = performance.now();
     if (from) {
-      item.painted_ms = Math.round(now - from);
+      item.painted_ms = Math.min(Math.round(now - from), DAY_MS);
       item.next_ms = waited ? item.painted_ms : 0;
       performance.measure("prefkit-paint", { start: from, end: now, detail: { waited } });
     }
@@ -157,14 +157,18 @@ function showProgress(progress) {
 
 // How long a pair was looked at: in view, and not left alone for more than half a minute.
 const IDLE_MS = 30000;
+const DAY_MS = 86400000; // the server takes no longer time
 const clock = {
   ms: 0,
   since: 0,
+  touched: 0, // the last sign of somebody at this page
+  touch() { this.tick(); this.touched = performance.now(); },
+  untouched() { return performance.now() - this.touched; },
   restart() { this.ms = 0; this.since = document.hidden ? 0 : performance.now(); },
   tick() {
     const now = performance.now();
     if (this.since) this.ms += Math.min(now - this.since, IDLE_MS);
     this.since = document.hidden ? 0 : now;
   },
-  read() { this.tick(); return Math.min(Math.round(this.ms), 86400000); },
+  read() { this.tick(); return Math.min(Math.round(this.ms), DAY_MS); },
 };

@@ -3,6 +3,7 @@
 
 const DRAFT = "prefkit.draft.";
 const SURE_STEPS = 5;
+const LONGEST_EDIT = 32000;
 let asking = -1; // the question that the next digit answers, -1 for none
 let heldVote = null; // a vote that waits for its reason
 
@@ -30,6 +31,8 @@ function openDraft(item, known) {
     if (!found || found.task !== task) found = emptyDraft(task);
     found.aspects = Object.assign(Object.create(null), found.aspects);
   }
+  // What was typed for each side is kept until the vote, whether it is to go with it or not.
+  found.typed = found.typed || (found.edit ? { [found.edit.side]: found.edit.text } : {});
   S.draft = found;
   asking = -1;
   heldVote = null;
@@ -184,26 +187,38 @@ function flag(on) {
 
 function openEdit() {
   if (!S.shown) return;
-  const { edit } = S.draft;
-  chooseEditSide(edit ? edit.side : "left");
-  const panel = find('[data-panel="edit"]');
-  panel.showModal();
+  const { edit, typed } = S.draft;
+  chooseEditSide(edit ? edit.side : Object.keys(typed).at(-1) || "left");
+  panel("edit").showModal();
   find("#pk-edit").focus();
 }
 
+const editSide = () => find('[name="pk-edit-side"]:checked').value;
+// As a field gives it back: with line ends of one kind.
+const textOf = (side) => rawOf(S.shown.pair[side]).replace(/\r\n?/g, "\n");
+
 function chooseEditSide(side) {
-  const { edit } = S.draft;
+  const { typed } = S.draft;
   for (const input of all('[name="pk-edit-side"]')) input.checked = input.value === side;
   const field = find("#pk-edit");
-  field.value = edit && edit.side === side ? edit.text : rawOf(S.shown.pair[side]);
+  field.value = typed[side] === undefined ? textOf(side) : typed[side];
+  field.setCustomValidity("");
   field.setSelectionRange(0, 0);
   field.scrollTop = 0;
 }
 
 function keepEdit() {
-  const { value: side } = find('[name="pk-edit-side"]:checked');
-  const text = find("#pk-edit").value;
-  const isSame = text.trim() === "" || text === rawOf(S.shown.pair[side]);
+  const side = editSide();
+  const field = find("#pk-edit");
+  const text = field.value;
+  const isSame = text.trim() === "" || text === textOf(side);
+  if (!isSame && text.length > LONGEST_EDIT) {
+    // The field lets nobody type more, but the answer itself may be longer.
+    field.setCustomValidity(t("edit_too_long", { n: LONGEST_EDIT }));
+    field.reportValidity();
+    return;
+  }
+  if (isSame) delete S.draft.typed[side];
   S.draft.edit = isSame ? null : { side, text };
   keepDraft();
   showDraft();

@@ -1,6 +1,7 @@
 // The panels: guidelines, the rater's own votes, help with keys, language and colours.
 
 const SEEN = "prefkit.seen.";
+const WISHES = "prefkit.wishes.";
 let taking = ""; // the action whose new key is the next one pressed
 
 const panel = (name) => find('dialog[data-panel="' + name + '"]');
@@ -13,19 +14,31 @@ function togglePanel(name) {
   dialog.showModal();
 }
 
-// Guidelines. Their version is noted the first time that a rater opens them.
+// Guidelines. Their version is noted the first time that a rater opens them, and is that of every
+// vote while they are the ones behind the button.
 let guidelines = null;
+let asksGuidelines = false;
+const oldVersions = new Set();
 
-async function loadGuidelines() {
-  const read = await insist("guidelines");
-  if (!read) return;
+const versionShown = () => (guidelines ? guidelines.version : "");
+
+// The version in force is another than the one shown. Somebody who knows an older text is shown the
+// new one: not over another panel or a half-written word, but then with a later reply.
+async function loadGuidelines(version) {
+  // Another process of the app may hear of a change some seconds later.
+  if (asksGuidelines || oldVersions.has(version)) return;
+  asksGuidelines = true;
+  const read = await insist("guidelines").finally(() => { asksGuidelines = false; });
+  if (!read || oldVersions.has(read.version)) return;
+  const seen = kept.read(SEEN + S.me.id);
+  const isNews = Boolean(seen) && seen !== read.version;
+  if (isNews && (find("dialog[open]") || isTyping(document.activeElement))) return;
+  if (guidelines) oldVersions.add(guidelines.version);
   guidelines = read;
   slot("guidelines").innerHTML = read.html;
   slot("version").textContent = t("version", { version: read.version });
-  const seen = kept.read(SEEN + S.me.id);
   find(".pk-new").hidden = seen === read.version;
-  // Somebody who knows the old text is shown the new one.
-  if (seen && seen !== read.version && !find("dialog[open]")) openGuidelines();
+  if (isNews) openGuidelines();
 }
 
 function openGuidelines() {
@@ -39,23 +52,28 @@ function openGuidelines() {
 }
 
 // The rater's own votes, newest first; each can be looked at and changed.
-async function openHistory() {
+let listing = 0; // the last question for them: an answer to one before it comes too late
+
+function openHistory() {
   togglePanel("history");
   if (!panel("history").open) return;
   slot("history").replaceChildren();
-  await moreHistory(null);
+  moreHistory(null);
 }
 
 async function moreHistory(before) {
+  listing += 1;
+  const own = listing;
   const more = find(".pk-more");
   more.hidden = true;
   let found = null;
   try {
     found = await ask("history?limit=30" + (before === null ? "" : "&before=" + before));
   } catch (fault) {
-    slot("history").append(make("li", "pk-quiet", fault.message || t("no_answer")));
+    if (own === listing && !isOut(fault)) slot("history").append(make("li", "pk-quiet", whyOf(fault)));
     return;
   }
+  if (own !== listing) return;
   const time = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
   for (const vote of found.votes) {
     const row = make("li");
@@ -122,7 +140,7 @@ function sayInHelp(text, isError) {
 function resetKeys() {
   taking = "";
   bindKeys({});
-  keepKeys();
+  wish({ keys: {} });
   buildHelp();
   sayInHelp(t("keys_reset"));
 }
@@ -149,20 +167,33 @@ function translate() {
   if (S.shown) fill(S.shown);
 }
 
-// Keeps what the rater wishes: at once here, and with their account; whether that went well.
+// What the rater wishes holds here at once, and is kept on this machine until the account has it.
 // One after another: two on their way at once may arrive the other way round.
 let lastWish = Promise.resolve();
-async function wish(changes) {
+function wish(changes) {
   Object.assign(S.me, changes);
-  const sent = lastWish.then(() => ask("me", changes, { method: "PUT" }));
-  lastWish = sent.catch(() => {});
+  const text = JSON.stringify({ ...wishesKept(S.me.id), ...changes });
+  kept.write(WISHES + S.me.id, text);
+  lastWish = lastWish.then(() => sendWishes(text));
+}
+
+async function sendWishes(text) {
+  const place = WISHES + S.me.id;
   try {
-    await sent;
-    return true;
-  } catch {
-    sayInHelp(t("wish_not_kept"), true);
-    return false;
+    await ask("me", JSON.parse(text), { method: "PUT" });
+  } catch (fault) {
+    const isRefused = fault instanceof Refused && fault.isFinal;
+    if (isRefused) kept.drop(place);
+    if (!isOut(fault)) sayInHelp(isRefused ? t("refused", { why: whyOf(fault) }) : t("wish_not_kept"), true);
+    return;
   }
+  // What was wished since then is not yet with the account.
+  if (kept.read(place) === text) kept.drop(place);
+}
+
+// What was wished on this machine while the server could not be told.
+function wishesKept(id) {
+  try { return JSON.parse(kept.read(WISHES + id)) || {}; } catch { return {}; }
 }
 
 function onWish(event) {

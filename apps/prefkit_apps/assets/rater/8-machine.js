@@ -3,6 +3,7 @@
 
 const DWELL_MS = 250; // a second press of the last pair's key must not vote on this one
 const BEAT_MS = 60000;
+const AWAY_MS = 30 * 60000;
 const MOST_PAST = 50;
 
 const S = {
@@ -38,6 +39,7 @@ function take(reply) {
     else if (!outbox.votes().some((entry) => entry.task === pair.task_id)) S.queue.push(prepare(pair));
   }
   if (reply.state) S.over = reply.state === "ready" ? null : reply;
+  if (reply.guidelines !== versionShown()) loadGuidelines(reply.guidelines);
   if (!S.shown && !S.undoing) next(missedSince, true);
 }
 
@@ -68,7 +70,7 @@ function rest() {
   if (S.over.state === "done") find("#pk-h-done").focus({ preventScroll: true });
   clearTimeout(asksAgain);
   if (S.over.retry_s !== null) {
-    asksAgain = setTimeout(() => { S.over = null; refill(); }, 1000 * Math.max(S.over.retry_s, 0.2));
+    asksAgain = setTimeout(() => { S.over = null; drain(); }, 1000 * Math.max(S.over.retry_s, 0.2));
   }
 }
 
@@ -78,12 +80,13 @@ function putBack() {
   S.shown = null;
 }
 
-// Asks for pairs where there is none and no reply is on its way that could bring one.
-async function refill() {
-  if (!S.me || S.shown || S.queue.length || outbox.entries.length || draining) return;
-  if (S.over) { next(0, true); return; }
+// Asks for pairs where there is none; false where that makes no sense.
+async function askNext() {
+  if (S.shown || S.queue.length) return false;
+  if (S.over) { next(0, true); return false; }
   const reply = await insist("next");
   if (reply) take(reply);
+  return Boolean(reply);
 }
 
 function choose(key, from) {
@@ -106,8 +109,10 @@ function cast(key, from) {
   const { pair, painted_ms, next_ms } = S.shown;
   const body = { id: newId(), token: pair.token, key, active_ms: clock.read(), ...extras() };
   if (painted_ms !== undefined) Object.assign(body, { painted_ms, next_ms });
+  if (guidelines) body.guidelines = guidelines.version;
   if (pair.again) body.replaces = pair.again;
-  outbox.add("vote", "votes", body, { task: pair.task_id });
+  const held = { item: S.shown, draft: S.draft };
+  outbox.add("vote", "votes", body, { task: pair.task_id }, held);
   kept.drop(DRAFT + S.me.id);
   heldVote = null;
   if (pair.again) {
@@ -115,7 +120,7 @@ function cast(key, from) {
     S.queue.unshift(...[S.set_aside].filter(Boolean));
     S.set_aside = null;
   } else {
-    S.past.push({ id: body.id, item: S.shown, draft: S.draft });
+    S.past.push({ id: body.id, ...held });
     if (S.past.length > MOST_PAST) S.past.shift();
   }
   say(nameOf(key));
@@ -175,6 +180,7 @@ function onUndone(reply) {
 function onRefused(entry, fault) {
   S.past = S.past.filter((vote) => vote.id !== entry.body.id);
   if (entry.kind === "undo") S.undoing = false;
+  if (![404, 409].includes(fault.status)) bringBack(entry);
   if (fault.said.pairs) take(fault.said);
   else if (entry.kind === "vote" || entry.kind === "undo") {
     S.over = null;
@@ -184,17 +190,25 @@ function onRefused(entry, fault) {
   say(isTwice ? t("voted_elsewhere") : t("refused", { why: fault.message }), true);
 }
 
+// What was said cannot be taken: its pair comes again next, with all that was written about it.
+function bringBack({ item, draft }) {
+  if (!item || itemsHeld().some((other) => other.pair.task_id === item.pair.task_id)) return;
+  S.queue.unshift({ ...item, draft });
+}
+
 // An old vote, to be changed; Escape goes back to where the rater was.
 async function revise(voteId) {
   panel("history").close();
   if (outbox.entries.length) { say(t("first_save", { n: outbox.waiting }), true); return; }
+  const before = S.shown;
   let pair = null;
   try {
     pair = await ask("history/" + voteId);
   } catch (fault) {
-    say(fault.message || t("no_answer"), true);
+    if (!isOut(fault)) say(whyOf(fault), true);
     return;
   }
+  if (S.shown !== before || S.undoing) return; // the rater went on meanwhile
   if (!isRevising()) S.set_aside = S.shown && { ...S.shown, draft: S.draft };
   S.shown = prepare(pair);
   show(S.shown, 0, true, draftOf(pair));
@@ -205,7 +219,7 @@ function leaveHistory() {
   S.shown = S.set_aside;
   S.set_aside = null;
   if (S.shown) show(S.shown, 0, false, S.shown.draft);
-  else next(0, false);
+  else { next(0, false); drain(); }
   say(t("unchanged"));
 }
 

@@ -55,7 +55,7 @@ function leaveReason(from) {
 
 // Escape leaves what one is in: a field, a question, an old vote. A dialog closes by itself.
 function onEscape(event) {
-  if (find("dialog[open]")) { taking = ""; return; }
+  if (find("dialog[open]")) return;
   if (event.target.id === "pk-reason") leaveReason(event.timeStamp);
   else if (isTyping(event.target)) event.target.blur();
   else if (asking >= 0) { asking = -1; showDraft(); say(""); }
@@ -63,13 +63,18 @@ function onEscape(event) {
 }
 
 function onInput(event) {
-  if (event.target.id !== "pk-reason" || !S.draft) return;
-  S.draft.rationale = event.target.value;
+  if (!S.draft) return;
+  const { id, value } = event.target;
+  if (id === "pk-reason") S.draft.rationale = value;
+  else if (id === "pk-edit") S.draft.typed[editSide()] = value;
+  else return;
+  event.target.setCustomValidity("");
   keepDraft();
 }
 
 function onVisibility() {
-  clock.tick();
+  if (document.hidden) clock.tick();
+  else clock.touch();
   if (!S.me) return;
   beat({ keepalive: true });
   if (!document.hidden) drain();
@@ -80,16 +85,18 @@ function listen() {
     { capture: true, ...listening });
   document.addEventListener("visibilitychange", onVisibility, listening);
   for (const name of ["pointermove", "wheel", "touchmove", "keydown"]) {
-    document.addEventListener(name, () => clock.tick(), { passive: true, ...listening });
+    document.addEventListener(name, () => clock.touch(), { passive: true, ...listening });
   }
   // Back from the log-in by the browser's button: this page is of another time.
   window.addEventListener("pageshow", (event) => event.persisted && location.reload(), listening);
-  window.addEventListener("online", () => drain(), listening);
+  window.addEventListener("online", drain, listening);
   darkSystem.addEventListener("change", paintTheme, listening);
   root.addEventListener("click", onClick, listening);
   root.addEventListener("change", onWish, listening);
   root.addEventListener("input", onInput, listening);
-  const beating = setInterval(() => beat(), BEAT_MS);
+  root.addEventListener("close", () => { taking = ""; }, { capture: true, ...listening });
+  // A page that nobody sits at lets its pairs go to others.
+  const beating = setInterval(() => { if (clock.untouched() < AWAY_MS) beat(); }, BEAT_MS);
   listening.signal.addEventListener("abort", () => clearInterval(beating));
   new ResizeObserver(() => {
     const height = find(".pk-bar").offsetHeight + "px";
@@ -99,23 +106,20 @@ function listen() {
   }).observe(find(".pk-bar"));
 }
 
-// Keys that were changed on this machine while the server could not be told.
-function ownKeys(me) {
-  const here = kept.read(CHANGES + me.id);
-  try { return here === null ? me.keys : JSON.parse(here); } catch { return me.keys; }
-}
-
 async function start() {
   speak(null);
   bindKeys({});
   paintTheme();
   listen();
   outbox = new Outbox("nobody");
-  const me = await insist("me");
-  if (!me) return;
+  const found = await insist("me");
+  if (!found) return;
+  const unsent = wishesKept(found.id);
+  const me = { ...found, ...unsent };
   S.me = me;
   outbox = new Outbox(me.id);
-  bindKeys(ownKeys(me));
+  if (Object.keys(unsent).length) wish(unsent);
+  bindKeys(me.keys);
   translate();
   paintTheme();
   find('[name="locale"]').value = me.locale || "";
@@ -125,10 +129,7 @@ async function start() {
   find('[data-act="log-out"]').hidden = !me.logs_out;
   find(".pk-to-lead").hidden = !me.leads;
   slot("name").textContent = me.name;
-  // First what an earlier page could not send; the replies bring what to show.
-  if (outbox.entries.length) drain();
-  else refill();
-  loadGuidelines();
+  drain(); // first what an earlier page could not send
 }
 
 start().catch((fault) => say(fault.message, true));

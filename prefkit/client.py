@@ -68,9 +68,10 @@ class Client:
         """Every vote written after row ``after`` (its ``seq``), oldest first."""
         return self._pages("votes", after)
 
-    def preferences(self, method: str = "auto") -> list[dict[str, Any]]:
-        """What is believed of each comparison, aggregated now."""
-        return self._call("GET", f"preferences?{urlencode({'method': method})}")["rows"]
+    def preferences(self, method: str | None = None) -> list[dict[str, Any]]:
+        """What is believed of each comparison, aggregated now; by default as prefkit.yaml says."""
+        query = "" if method is None else f"?{urlencode({'method': method})}"
+        return self._call("GET", f"preferences{query}")["rows"]
 
     def add_hook(self, url: str, kinds: Iterable[str]) -> dict[str, Any]:
         """A new webhook, with the secret that its deliveries are signed with."""

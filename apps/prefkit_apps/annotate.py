@@ -77,7 +77,8 @@ def serve(
     from prefkit.annotation.auth import Who
     from prefkit.annotation.webhooks import Sender
 
-    settings = read_project(workspace).annotate
+    project = read_project(workspace)
+    settings = project.annotate
     check_space(workspace.path, settings.store)
     with VoteStore.open(settings.store or workspace.store_path, home=workspace.path) as store:
         accounts = Accounts(store.database)
@@ -96,6 +97,7 @@ def serve(
             bound: int = listener.getsockname()[1]
             prepare(store, settings)
             parts = _parts(workspace, store, settings, host, bound, local)
+            parts = replace(parts, method=project.aggregate.method)
             app = build_page(parts, next_command(workspace))
             url = _home(settings, host, bound)
             ready = Ready(f"{url}/", None if local is None else local.name)

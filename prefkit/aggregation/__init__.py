@@ -92,6 +92,7 @@ def _run(
     score_all: bool,
 ) -> Aggregated:
     check_method(method)
+    comparisons = list({comparison.id: comparison for comparison in comparisons}.values())
     entry = None if method == AUTO else AGGREGATORS.get(method)
     if params and entry is None:
         raise ConfigError(f"{AUTO} takes no parameters, got {', '.join(sorted(params))}")

@@ -142,9 +142,15 @@ def _left_twice(people: Iterable[Vote]) -> Bias:
 def _odds(table: VoteTable, pulls: dict[str, Floats]) -> dict[str, Estimate]:
     """Each pull's factor on the odds, from one logistic regression of all; empty if there is none.
 
-    No intercept: which answer is a says nothing.
+    No intercept: which answer is a says nothing. A pull that no vote went against, or none with,
+    is left out: it has odds beyond all bounds, and the others would have none for it.
     """
-    columns = {name: pull for name, pull in pulls.items() if np.any(pull)}
+    went = 2 * table.share - 1
+    columns = {
+        name: pull
+        for name, pull in pulls.items()
+        if np.any(pull * went > 0) and np.any(pull * went < 0)
+    }
     _, at = np.unique(table.item, return_inverse=True)
     n_items = int(at.max()) + 1 if len(at) else 0
     if not columns or n_items < PER_EFFECT * len(columns):

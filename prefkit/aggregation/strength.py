@@ -3,8 +3,9 @@
     q_rl = P(another rater agrees | rater r says strength l),   p_a = σ(Σ ± logit q_rl)
 
 A vote's agreement is the mean over the other votes of its comparison (people's, where there are
-any); half for a tie. q_l pools all raters with Beta(1, 1); a rater's own q_rl starts from it with
-the weight of ``OWN_FROM`` votes. A tie says nothing of a side; a machine's vote of share x counts
+any); half for a tie. q_l pools all raters with Beta(1, 1), and is what one such vote is worth to
+the vote share where none has another beside it; a rater's own q_rl starts from it with the weight
+of ``OWN_FROM`` votes. A tie says nothing of a side; a machine's vote of share x counts
 as |2x − 1| of a vote. Raters' votes are not independent given the pair, so the sum overstates:
 the temperature of held-out votes belongs to this method.
 """
@@ -17,8 +18,10 @@ import numpy as np
 
 from prefkit.aggregation.numeric import sigmoid, sums
 from prefkit.aggregation.table import BOTH_BAD, Floats, VoteTable
+from prefkit.aggregation.vote_share import WEIGHTS
 
 OWN_FROM = 25.0
+ALONE = (1 + WEIGHTS) / (2 + WEIGHTS)  # by level + 1
 N_LEVELS = 5  # unknown, 0, 1, 2, 3: level + 1
 
 
@@ -56,7 +59,8 @@ class Strength:
     def fit(self, train: VoteTable) -> FittedStrength:
         shape = (train.n_raters, N_LEVELS)
         agreed, heard = agreements(train)
-        level = pooled(agreed.sum(axis=0), heard.sum(axis=0))
+        at_level = heard.sum(axis=0)
+        level = np.where(at_level > 0, pooled(agreed.sum(axis=0), at_level), ALONE)
         q = (OWN_FROM * level + agreed) / (OWN_FROM + heard)
         overall = float(pooled(agreed.sum(), heard.sum()))
         own = (OWN_FROM * overall + agreed.sum(axis=1)) / (OWN_FROM + heard.sum(axis=1))

@@ -108,10 +108,16 @@ class Adjudication:
 
     def revealed(self, reviewer: str, comparison_id: str) -> list[Happened]:
         """Everybody's votes on the pair; raises NotForYou before the reviewer's own is stored."""
-        with self._store.database.reading() as connection:
-            case = case_of(connection, reviewer, comparison_id)
+        case = self._case(reviewer, comparison_id)
         if case is None or case.decided is None:
-            raise NotForYou("decide the pair first: the others' votes are shown after that")
+            raise _first_decide()
+        return task_history(self._store.database, comparison_id)
+
+    def history(self, lead: str, comparison_id: str) -> list[Happened]:
+        """All that happened to a pair; raises NotForYou while it is theirs to decide."""
+        case = self._case(lead, comparison_id)
+        if case is not None and case.decided is None:
+            raise _first_decide()
         return task_history(self._store.database, comparison_id)
 
     def decision(self, comparison_id: str) -> Happened | None:
@@ -123,6 +129,14 @@ class Adjudication:
         ]
         return found[-1] if found else None
 
+    def _case(self, reviewer: str, comparison_id: str) -> Case | None:
+        with self._store.database.reading() as connection:
+            return case_of(connection, reviewer, comparison_id)
+
     def _side(self, reviewer: str, comparison_id: str) -> Slot:
         draw = derive_rng("adjudicate", self._salt, reviewer, comparison_id)
         return "a" if draw.random() < 0.5 else "b"
+
+
+def _first_decide() -> NotForYou:
+    return NotForYou("decide the pair first: the others' votes are shown after that")

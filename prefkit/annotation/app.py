@@ -48,7 +48,8 @@ class Parts:
 
     login_page: HTML with $title, $message and $body. host: an address of this machine, other
     than its loopback, that is served too. provider: None without an identity provider. media: the
-    folder of images and audio files. next_command: what to run when all is labelled.
+    folder of images and audio files. next_command: what to run when all is labelled. method: how
+    votes are aggregated.
     """
 
     store: VoteStore
@@ -62,6 +63,7 @@ class Parts:
     provider: Provider | None = None
     media: Path = Path("media")
     next_command: str = ""
+    method: str = "auto"
 
 
 def build_app(parts: Parts) -> FastAPI:
@@ -79,9 +81,11 @@ def build_app(parts: Parts) -> FastAPI:
 
     app.include_router(rater_router(parts.session, parts.store, parts.settings, rater_of))
     app.include_router(me_router(parts.store, parts.settings, parts.next_command, caller))
-    app.include_router(media_router(parts.session, parts.media, rater_of))
-    app.include_router(lead_router(parts.store, parts.settings, parts.session.guidelines))
-    app.include_router(public_api.router(parts.store, parts.tokens, parts.settings))
+    app.include_router(media_router(parts.session, parts.media))
+    app.include_router(
+        lead_router(parts.store, parts.settings, parts.session.guidelines, parts.method)
+    )
+    app.include_router(public_api.router(parts.store, parts.tokens, parts.settings, parts.method))
     _add_login(app, parts)
     if parts.provider is not None:
         _add_provider(app, parts, parts.provider)

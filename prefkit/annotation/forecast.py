@@ -21,7 +21,8 @@ class Forecast:
     """left: votes still wanted. per_day: votes on a day that people work, the mean of the last
     ``n_days`` such days, with its 95 % interval (None from one day). share: days worked of all.
 
-    likely, early, late: the day the last vote comes; None where the pace may be nothing.
+    likely, early, late: the day the last vote comes; None where it is ten years off or more, or the
+    pace may be nothing.
     """
 
     left: int
@@ -30,7 +31,7 @@ class Forecast:
     low: float | None
     high: float | None
     share: float
-    likely: date
+    likely: date | None
     early: date | None
     late: date | None
 
@@ -60,5 +61,4 @@ def forecast(progress: Progress, days: Sequence[Day], today: date) -> Forecast |
         needed = math.ceil(left / (per_day * share))
         return None if needed > _FARTHEST else today + timedelta(days=needed)
 
-    likely = after(mean) or today + timedelta(days=_FARTHEST)
-    return Forecast(left, len(used), mean, low, high, share, likely, after(high), after(low))
+    return Forecast(left, len(used), mean, low, high, share, after(mean), after(high), after(low))

@@ -21,7 +21,6 @@ in routes.py.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -40,11 +39,12 @@ from prefkit.annotation.rendered import draw
 from prefkit.annotation.session import Key, key_of
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.core.records import Comparison
+from prefkit.core.surrogates import encodable
 from prefkit.store import VoteStore
 from prefkit.store.adjudicating import NotForYou
 from prefkit.store.leases import Spent
 from prefkit.store.leasing import OTHER, Slot
-from prefkit.store.queries import PAGE, Happened, find_comparison, task_history
+from prefkit.store.queries import PAGE, Happened, find_comparison
 from prefkit.store.searching import LONGEST, search
 
 _DAY_MS = 24 * 60 * 60 * 1000
@@ -74,13 +74,14 @@ class ExampleBody(BaseModel):
 
 
 def lead_router(
-    store: VoteStore, settings: AnnotateSettings, guidelines: Guidelines, method: str = "auto"
+    store: VoteStore, settings: AnnotateSettings, guidelines: Guidelines, method: str
 ) -> APIRouter:
     """The routes. method: of aggregation, for exports."""
     router = APIRouter(prefix="/api/v1")
     adjudication = Adjudication(store)
     _add_numbers(router, Lead(store, settings))
-    _add_looking(router, store, method)
+    _add_looking(router, store, adjudication)
+    _add_exports(router, store, method)
     _add_examples(router, store, adjudication, guidelines)
     _add_disputes(router, store, adjudication, guidelines)
     return router
@@ -90,12 +91,12 @@ def _add_numbers(router: APIRouter, lead: Lead) -> None:
     @router.get("/lead/overview")
     def overview() -> dict[str, Any]:
         found = lead.overview()
-        return _sendable({**plain(found), "plot": lead_plots.progress(found)})
+        return encodable({**plain(found), "plot": lead_plots.progress(found)})
 
     @router.get("/lead/agreement")
     def agreement() -> dict[str, Any]:
         found = lead.agreement()
-        return _sendable({**plain(found), "plots": lead_plots.agreement(found)})
+        return encodable({**plain(found), "plots": lead_plots.agreement(found)})
 
     @router.get("/lead/bias")
     def bias() -> dict[str, Any]:
@@ -106,34 +107,39 @@ def _add_numbers(router: APIRouter, lead: Lead) -> None:
     @router.get("/lead/raters")
     def raters() -> dict[str, Any]:
         found = lead.raters()
-        return _sendable({"rows": plain(found), "plot": lead_plots.raters(found)})
+        return encodable({"rows": plain(found), "plot": lead_plots.raters(found)})
 
 
-def _add_looking(router: APIRouter, store: VoteStore, method: str) -> None:
-    busy = threading.Lock()
-
+def _add_looking(router: APIRouter, store: VoteStore, adjudication: Adjudication) -> None:
     @router.get("/lead/search")
     def look_for(
         q: Annotated[str, Query(max_length=LONGEST)],
         before: Annotated[int | None, Query(ge=0, lt=1 << 53)] = None,
     ) -> dict[str, Any]:
         found = search(store.database, q, before=before)
-        return _sendable(plain(found))
+        return encodable(plain(found))
 
     @router.get("/lead/comparisons/{comparison_id}")
-    def whole(comparison_id: PairId) -> dict[str, Any]:
+    def whole(comparison_id: PairId, who: Who = _WHO) -> dict[str, Any]:
         comparison = _comparison(store, comparison_id)
         names = store.rater_names()
-        happened = task_history(store.database, comparison_id)
+        try:
+            happened = adjudication.history(who.id, comparison_id)
+        except NotForYou as error:
+            raise HTTPException(409, _said(error)) from None
         models = {"model_a": comparison.a.model, "model_b": comparison.b.model}
         said = {"origin": comparison.origin, "tags": dict(comparison.prompt.tags), **models}
-        return _sendable(
+        return encodable(
             {
                 **said,
                 **_shown(comparison, "a"),
                 "history": [_event(each, names.get(each.rater, each.rater)) for each in happened],
             }
         )
+
+
+def _add_exports(router: APIRouter, store: VoteStore, method: str) -> None:
+    busy = threading.Lock()
 
     @router.get("/lead/exports")
     def exports() -> dict[str, Any]:
@@ -186,7 +192,7 @@ def _add_disputes(
             {"name": name, "kind": kind, "says": says} for name, (kind, says) in REASONS.items()
         ]
         facts = {"total": total, "page": page, "of": PAGE, "lead": who.may("lead")}
-        return {"rows": plain(rows), "reasons": reasons, **facts}
+        return {"rows": encodable(plain(rows)), "reasons": reasons, **facts}
 
     @router.post("/disputes/{comparison_id}/open")
     def opened(comparison_id: PairId, who: Who = _WHO) -> dict[str, Any]:
@@ -200,7 +206,7 @@ def _add_disputes(
             "task_id": case.task_id,
             "decided": case.decided is not None,
         }
-        return _sendable({**facts, **_shown(comparison, case.shown_first)})
+        return encodable({**facts, **_shown(comparison, case.shown_first)})
 
     @router.post("/disputes/{comparison_id}/decide")
     def decide(comparison_id: PairId, body: RulingBody, who: Who = _WHO) -> dict[str, Any]:
@@ -244,7 +250,7 @@ def _revealed(
     }
     named = {who.id: "you", **numbers} if not who.may("lead") else {**names, who.id: "you"}
     rows = [_event(each, named.get(each.rater, each.rater)) for each in votes]
-    return _sendable({"votes": rows})
+    return encodable({"votes": rows})
 
 
 def _comparison(store: VoteStore, comparison_id: str) -> Comparison:
@@ -293,14 +299,3 @@ def _event(happened: Happened, name: str) -> dict[str, Any]:
             "guideline": vote.guideline_version,
         }
     return said
-
-
-def _sendable(value: Any) -> Any:
-    """``value`` with text that can be encoded as UTF-8: a lone surrogate becomes U+FFFD."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, Mapping):
-        return {_sendable(name): _sendable(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_sendable(item) for item in value]
-    return value

@@ -2,13 +2,15 @@
 
     GET /api/v1/media/{task_id}/{n}   the n-th medium of a task's comparison
 
+A lead, who may read every pair, may see those of pairs that nobody has shown them, by the
+comparison's id.
+
 A path comes from the comparison's record and never from the address, must lie in the media folder
 once every link is followed, and is sent as what its first bytes say it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,11 +18,13 @@ from fastapi import APIRouter, Depends, HTTPException
 from fastapi import Path as InPath
 from fastapi.responses import Response
 
+from prefkit.annotation.auth import Who, caller
 from prefkit.annotation.guard import API_PREFIX
 from prefkit.annotation.rater_api import TaskId
 from prefkit.annotation.session import Session
 from prefkit.core.records import Part
 
+_WHO: Any = Depends(caller)
 LARGEST = 20 * 1024 * 1024
 _STARTS = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -37,16 +41,15 @@ _STARTS = (
 _IN_RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav"}
 
 
-def media_router(session: Session, folder: Path, who: Callable[..., Any]) -> APIRouter:
-    """The route; ``who`` is a dependency that gives the rater's id, or refuses."""
+def media_router(session: Session, folder: Path) -> APIRouter:
+    """The route."""
     router = APIRouter(prefix=API_PREFIX.rstrip("/"))
-    of_session: Any = Depends(who)
 
     @router.get("/media/{task_id}/{n}")
     def medium(
-        task_id: TaskId, n: Annotated[int, InPath(ge=0, lt=1000)], rater: str = of_session
+        task_id: TaskId, n: Annotated[int, InPath(ge=0, lt=1000)], who: Who = _WHO
     ) -> Response:
-        parts = session.media(rater, task_id)
+        parts = session.media(who.id, task_id, any_pair=who.may("lead"))
         found = read_medium(folder, parts[n]) if n < len(parts) else None
         if found is None:
             raise HTTPException(404, "there is nothing at this address")

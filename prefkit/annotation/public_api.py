@@ -31,6 +31,7 @@ from prefkit.annotation.auth import Who, caller, now
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.annotation.upkeep import arrange
 from prefkit.core.records import Message, Vote
+from prefkit.core.surrogates import encodable
 from prefkit.formats.comparisons import comparisons_of
 from prefkit.formats.rows import Rows
 from prefkit.store import VoteStore
@@ -116,10 +117,14 @@ class HookBody(BaseModel):
         return kinds
 
 
-def router(store: VoteStore, tokens: Tokens, settings: AnnotateSettings) -> APIRouter:
-    """The routes; who may call them is decided before (annotation/routes.py)."""
+def router(store: VoteStore, tokens: Tokens, settings: AnnotateSettings, method: str) -> APIRouter:
+    """The routes; who may call them is decided before (annotation/routes.py).
+
+    method: of aggregation, where a request names none.
+    """
     api = APIRouter(prefix="/api/v1")
     _add_data(api, store, settings)
+    _add_preferences(api, store, method)
     _add_tokens(api, tokens)
     _add_hooks(api, Outbox(store.database))
 
@@ -132,8 +137,6 @@ def router(store: VoteStore, tokens: Tokens, settings: AnnotateSettings) -> APIR
 
 
 def _add_data(api: APIRouter, store: VoteStore, settings: AnnotateSettings) -> None:
-    aggregating = threading.Lock()
-
     @api.get("/project")
     def project() -> dict[str, Any]:
         """How many comparisons, votes and raters there are, and what is still open."""
@@ -156,7 +159,7 @@ def _add_data(api: APIRouter, store: VoteStore, settings: AnnotateSettings) -> N
             }
             for _, comparison in found
         ]
-        return Page(rows=_sendable(rows), next=found[-1][0] if len(found) == limit else None)
+        return Page(rows=encodable(rows), next=found[-1][0] if len(found) == limit else None)
 
     @api.post("/comparisons")
     def add(batch: Batch) -> Added:
@@ -176,11 +179,21 @@ def _add_data(api: APIRouter, store: VoteStore, settings: AnnotateSettings) -> N
         """
         found = votes_after(store.database, after, limit)
         rows = [{"seq": seq, **_vote(vote), "stands": stands} for seq, vote, stands in found]
-        return Page(rows=_sendable(rows), next=found[-1][0] if len(found) == limit else None)
+        return Page(rows=encodable(rows), next=found[-1][0] if len(found) == limit else None)
+
+
+def _add_preferences(api: APIRouter, store: VoteStore, usual: str) -> None:
+    aggregating = threading.Lock()
 
     @api.get("/preferences")
-    def preferences(method: Annotated[str, Query(max_length=64)] = "auto") -> dict[str, Any]:
-        """What is believed of each comparison with a vote for a, b or a tie."""
+    def preferences(
+        method: Annotated[str | None, Query(max_length=64)] = None,
+    ) -> dict[str, Any]:
+        """What is believed of each comparison with a vote for a, b or a tie.
+
+        method: by default the one in prefkit.yaml.
+        """
+        method = usual if method is None else method
         check_method(method)
         if not aggregating.acquire(blocking=False):
             busy = {"retry-after": "2"}
@@ -192,7 +205,7 @@ def _add_data(api: APIRouter, store: VoteStore, settings: AnnotateSettings) -> N
         rows = [dataclasses.asdict(preference) for preference in found]
         for row in rows:
             row["votes"] = None if row["votes"] is None else json.loads(row["votes"])
-        return {"rows": _sendable(rows)}
+        return {"rows": encodable(rows)}
 
 
 def _add_tokens(api: APIRouter, tokens: Tokens) -> None:
@@ -266,18 +279,3 @@ def _messages(messages: Any) -> list[dict[str, Any]]:
 
 def _vote(vote: Vote) -> dict[str, Any]:
     return {field.name: getattr(vote, field.name) for field in dataclasses.fields(vote)}
-
-
-def _sendable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows whose text can be encoded as UTF-8: a lone surrogate becomes U+FFFD."""
-    return [{name: _encodable(value) for name, value in row.items()} for row in rows]
-
-
-def _encodable(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_encodable(item) for item in value]
-    if isinstance(value, dict):
-        return {_encodable(name): _encodable(item) for name, item in value.items()}
-    return value

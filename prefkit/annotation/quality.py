@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from prefkit.aggregation import interval
 from prefkit.core.records import Vote
 from prefkit.store.ordering import TaskFacts
 
 SIDED = ("a", "b", "tie")
 _OTHER = {"a": "b", "b": "a"}
-_Z = 1.959963984540054  # of a 95 % interval
 CONSTANT_BITS = 0.3  # of the keys' entropy
 CONSTANT_FROM = 30  # votes
 FAST_SHARE = 0.5
@@ -65,13 +65,7 @@ def wilson(n_hits: int, n: int) -> Share | None:
     """The share with its 95 % interval (Wilson 1927); None of nothing."""
     if n == 0:
         return None
-    p = n_hits / n
-    middle = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n * n))
-    # At 0 and n the bound is exact; floats miss it by a hair.
-    low = 0.0 if n_hits == 0 else max(0.0, middle - half)
-    high = 1.0 if n_hits == n else min(1.0, middle + half)
-    return Share(n_hits, n, low, high)
+    return Share(n_hits, n, *interval.wilson(n_hits / n, n))
 
 
 def rater_quality(

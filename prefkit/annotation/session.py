@@ -28,6 +28,7 @@ from prefkit.store import VoteStore
 from prefkit.store.counting import RaterProgress
 from prefkit.store.leases import Ballot, Leases, Outcome, Spent
 from prefkit.store.leasing import OTHER, LeasePlan, Slot
+from prefkit.store.queries import find_comparison
 from prefkit.store.shown import IdTaken, NotServed, Seen
 
 __all__ = ["IdTaken", "Leases", "NotServed", "Session", "Spent"]
@@ -224,8 +225,15 @@ class Session:
         seen = self.leases.seen(rater, token)
         return self._pair(token, seen, 0, vote)
 
-    def media(self, rater: str, task_id: str) -> list[Part]:
-        """The images and audio files of a task that the rater was shown; raises NotServed."""
+    def media(self, rater: str, task_id: str, *, any_pair: bool = False) -> list[Part]:
+        """The images and audio files of a task that the rater was shown; raises NotServed.
+
+        any_pair: of any comparison too, by its id.
+        """
+        if any_pair:
+            found = find_comparison(self._store.database, task_id)
+            if found is not None:
+                return media_parts(found)
         seen = self.leases.seen(rater, self.leases.token_of(rater, task_id))
         return media_parts(self._store.comparison(seen.task.comparison_id))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -153,24 +155,14 @@ def _check_words(kind: str, asked: Asked) -> None:
 
 def _of_pairs(rows: Any, votes: Path | None, asked: Asked, origin: str) -> Imported:
     """Plain pairs, and prefkit's own votes on them."""
-    from prefkit.core.errors import DataError
     from prefkit.formats.comparisons import read_comparisons_of
     from prefkit.formats.imports import Imported
     from prefkit.formats.votes import load_votes
 
     comparisons, read = read_comparisons_of(rows, origin=origin, mapping=asked.mapping)
-    known = {comparison.id for comparison in comparisons}
     given = [] if votes is None else load_votes(votes)
-    strange = [vote for vote in given if vote.comparison_id not in known]
-    if strange and not asked.skip_bad:
-        raise DataError(
-            f"{votes}: {len(strange)} of {len(given)} votes are on comparisons that "
-            f"{rows.source} does not hold, for example {strange[0].comparison_id}",
-            hint="is it the right file? --skip-bad leaves them out",
-        )
-    out = [(f"{votes}: vote {vote.id}", "its comparison is not here") for vote in strange]
-    # A hidden repeat is a task of its own there; here its comparison is the task.
-    kept = [replace(v, task_id=v.comparison_id) for v in given if v.comparison_id in known]
+    known = {comparison.id for comparison in comparisons}
+    kept, out = _own_votes(given, known, str(votes), rows.source, skip_bad=asked.skip_bad)
     counts = {
         "n_rows": read.pop("n_read"),
         "n_comparisons": len(comparisons),
@@ -183,6 +175,45 @@ def _of_pairs(rows: Any, votes: Path | None, asked: Asked, origin: str) -> Impor
     }
     source = asked.source or (origin if votes is None else votes.name)
     return Imported(comparisons, kept, source, out, counts)
+
+
+def _own_votes(
+    given: Sequence[Vote], known: Set[str], place: str, pairs: str, *, skip_bad: bool
+) -> tuple[list[Vote], list[tuple[str, str]]]:
+    """prefkit's votes as votes on the label tasks of a new store; those left out, and why.
+
+    There a rater's second vote on a task replaces the first. So a hidden repeat, which has a task
+    of its own where it comes from, stays out; and votes that name no rater are not taken for
+    those of one. Raises DataError.
+    """
+    from prefkit.core.errors import DataError
+    from prefkit.formats.votes import NO_RATER
+
+    strange = [vote for vote in given if vote.comparison_id not in known]
+    if strange and not skip_bad:
+        raise DataError(
+            f"{place}: {len(strange)} of {len(given)} votes are on comparisons that "
+            f"{pairs} does not hold, for example {strange[0].comparison_id}",
+            hint="is it the right file? --skip-bad leaves them out",
+        )
+    here = [vote for vote in given if vote.comparison_id in known]
+    of_nobody = Counter(vote.comparison_id for vote in here if vote.rater == NO_RATER)
+    for comparison_id, n in of_nobody.most_common(1):
+        if n > 1:
+            raise DataError(
+                f"{place}: {n} votes on comparison {comparison_id} name no rater",
+                hint="add a column rater: of one rater only the last vote on a pair stands",
+            )
+    labelled = {(v.rater, v.comparison_id) for v in here if v.task_id == v.comparison_id}
+    kept: list[Vote] = []
+    out = [(f"{place}: vote {vote.id}", "its comparison is not here") for vote in strange]
+    for vote in here:
+        of_label = vote.task_id == vote.comparison_id
+        if not of_label and (vote.rater, vote.comparison_id) in labelled:
+            out.append((f"{place}: vote {vote.id}", "its rater voted on the pair before"))
+        else:
+            kept.append(replace(vote, task_id=vote.comparison_id))
+    return kept, out
 
 
 def _workspace(source: str, into: Path | None) -> Workspace:

@@ -27,6 +27,7 @@ from prefkit.core.records import (
     Verdict,
     Vote,
 )
+from prefkit.core.surrogates import encodable
 
 R = TypeVar("R", Prompt, Completion, Comparison, Task, Vote, Preference, Example, Verdict)
 
@@ -164,17 +165,7 @@ def to_table(records: Iterable[R], record_type: type[R]) -> pa.Table:
     try:
         return pa.Table.from_pylist(rows, schema=SCHEMAS[record_type])
     except UnicodeEncodeError:
-        return pa.Table.from_pylist(_encodable(rows), schema=SCHEMAS[record_type])
-
-
-def _encodable(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_encodable(item) for item in cast(list[Any], value)]
-    if isinstance(value, dict):
-        return {key: _encodable(item) for key, item in cast(dict[str, Any], value).items()}
-    return value
+        return pa.Table.from_pylist(encodable(rows), schema=SCHEMAS[record_type])
 
 
 def from_table(table: pa.Table, record_type: type[R]) -> list[R]:

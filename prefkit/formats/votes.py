@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,10 @@ from prefkit.formats.schema import VOTES, from_row
 from prefkit.formats.values import is_missing, number_value, tags_value, text_value
 
 RATER_KINDS = ("human", "judge", "reward", "rule")
-_TEXTS = ("id", "task_id", "comparison_id", "rater", "rationale", "edit", "replaces")
+NO_RATER = "unknown"
+_TEXTS = (
+    "id", "task_id", "comparison_id", "rater", "rationale", "edit", "replaces", "guideline_version",
+)  # fmt: skip
 _MOST_MS = 2**53  # beyond it a float is not exact, and Arrow's int64 soon overflows
 
 
@@ -24,21 +28,28 @@ def load_votes(path: str | Path) -> list[Vote]:
 
     comparison_id and choice are needed. rater is "unknown", rater_kind "human", task_id the
     comparison's and ``at`` the time of the Unix epoch where they are not given; an id that is
-    not given is made of the file's name and the row's number, so that reading twice gives the
-    same votes.
+    not given is made of the file's name and what the row says, so that reading twice gives the
+    same votes, and another row gives another one.
     """
     path = Path(path).expanduser()
     rows = read_rows(path)
     votes: list[Vote] = []
+    alike: Counter[str] = Counter()
     for index, row in enumerate(rows.values):
         try:
-            votes.append(_vote(row, f"{path.name}:{index}"))
+            values = _values(row)
+            if values["id"] is None:
+                said = json.dumps([path.name, {**values, "at": values["at"].isoformat()}])
+                alike[said] += 1
+                values["id"] = content_id([said, alike[said]])
+            votes.append(from_row(values, Vote))
         except (ValueError, TypeError) as error:
             raise rows.fault(index, str(error)) from None
     return votes
 
 
-def _vote(row: Mapping[str, Any], place: str) -> Vote:
+def _values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's values by the names of VOTES; id is None where it is not given."""
     given = {name: row.get(name) for name in VOTES.names}
     values: dict[str, Any] = {
         name: None if is_missing(value) or value == "" else value for name, value in given.items()
@@ -52,6 +63,8 @@ def _vote(row: Mapping[str, Any], place: str) -> Vote:
     _one_of(values, "choice", CHOICES)
     values["rater_kind"] = values["rater_kind"] or "human"
     _one_of(values, "rater_kind", RATER_KINDS)
+    if values["shown_first"] is not None:
+        _one_of(values, "shown_first", ("a", "b"))
     strength = number_value(values["strength"], "strength", low=0, high=3, texts=True)
     if strength is not None and strength != int(strength):
         raise ValueError(f"strength is {strength:g}; expected 0, 1, 2 or 3")
@@ -62,17 +75,10 @@ def _vote(row: Mapping[str, Any], place: str) -> Vote:
     values["active_ms"] = None if active is None else int(active)
     values["late"] = str(values["late"]).lower() in ("true", "1")
     values["at"] = _time(values["at"])
-    aspects = tags_value(row.get("aspects"), "aspects")
-    return from_row(
-        {
-            **values,
-            "aspects": json.dumps(aspects),
-            "rater": values["rater"] or "unknown",
-            "task_id": values["task_id"] or values["comparison_id"],
-            "id": values["id"] or content_id(place),
-        },
-        Vote,
-    )
+    values["aspects"] = json.dumps(tags_value(row.get("aspects"), "aspects"))
+    values["rater"] = values["rater"] or NO_RATER
+    values["task_id"] = values["task_id"] or values["comparison_id"]
+    return values
 
 
 def _one_of(values: Mapping[str, Any], name: str, known: tuple[str, ...]) -> None:

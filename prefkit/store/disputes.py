@@ -10,8 +10,10 @@ import sqlalchemy as sa
 from prefkit.store.database import Database
 from prefkit.store.ledger import COUNTED
 from prefkit.store.queries import PAGE, bounded
-from prefkit.store.tables import flags, standing, tasks, votes
+from prefkit.store.rows import comparison_of
+from prefkit.store.tables import comparisons, flags, standing, tasks, votes
 
+LONGEST = 120  # characters of a prompt
 _PEOPLE = votes.c.rater_kind == "human"
 _LABELS = tasks.c.kind == "label"
 
@@ -20,12 +22,14 @@ _LABELS = tasks.c.kind == "label"
 class Dispute:
     """A comparison on which people disagree, or that one of them flagged; it has all its votes.
 
-    It says nothing of who said what. disagreement: the share of pairs of votes that differ, in
-    [0, 1]. n_adjudicated: reviewers who decided it; mine: whether ``reviewer`` did; voted: whether
-    they voted on it before, so that somebody else has to.
+    It says nothing of who said what. about: how the last turn of its prompt begins, "" without
+    text. disagreement: the share of pairs of votes that differ, in [0, 1]. n_adjudicated: reviewers
+    who decided it; mine: whether ``reviewer`` did; voted: whether they voted on it before, so that
+    somebody else has to.
     """
 
     comparison_id: str
+    about: str
     n_votes: int
     disagreement: float
     n_flags: int
@@ -52,9 +56,12 @@ def inbox(
     )
     with bounded(database) as connection:
         total = connection.scalar(sa.select(sa.func.count()).select_from(rows).where(one)) or 0
+        page_rows = connection.execute(query).all()
+        about = _about(connection, [row.id for row in page_rows])
         found = [
             Dispute(
                 row.id,
+                about[row.id],
                 int(row.n),
                 float(row.disagreement),
                 int(row.n_flags),
@@ -62,9 +69,20 @@ def inbox(
                 bool(row.mine),
                 bool(row.voted),
             )
-            for row in connection.execute(query)
+            for row in page_rows
         ]
     return found, total
+
+
+def _about(connection: sa.Connection, ids: list[str]) -> dict[str, str]:
+    """Comparison id → how the last turn of its prompt begins, on one line."""
+    query = sa.select(comparisons).where(comparisons.c.id.in_(ids))
+    found: dict[str, str] = {}
+    for row in connection.execute(query).mappings():
+        asked = comparison_of(row).prompt.messages
+        text = " ".join(asked[-1].text.split()) if asked else ""
+        found[row["id"]] = text if len(text) <= LONGEST else f"{text[: LONGEST - 1].rstrip()}…"
+    return found
 
 
 def _disputes(reviewer: str) -> Any:

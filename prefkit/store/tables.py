@@ -21,6 +21,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from prefkit.core.surrogates import encodable_text
+
 metadata = sa.MetaData()
 
 
@@ -46,11 +48,7 @@ class AwareUtc(sa.types.TypeDecorator[datetime]):
 
 def storable(text: str) -> str:
     """``text`` as both databases take it: NUL and lone surrogates become U+FFFD."""
-    return (
-        text.encode("utf-16", "surrogatepass")
-        .decode("utf-16", "replace")
-        .replace("\0", "\N{REPLACEMENT CHARACTER}")
-    )
+    return encodable_text(text).replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 class AnyText(sa.types.TypeDecorator[str]):

@@ -190,6 +190,14 @@ def test_a_vote_sent_twice_counts_once():
     assert counted_votes(PAIRS, [once, once]).counts["n_repeated"] == 1
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_comparison_that_is_given_twice_counts_once(method):
+    votes = [vote(1, PAIRS[0]), vote(2, PAIRS[2], "b")]
+    assert aggregate([*PAIRS, *PAIRS], votes, method=method) == aggregate(
+        PAIRS, votes, method=method
+    )
+
+
 def test_only_both_bad_gives_no_preference_but_is_known():
     counted = counted_votes(PAIRS, [vote(1, PAIRS[0], "both_bad")])
     assert counted.both_bad == {PAIRS[0].id}

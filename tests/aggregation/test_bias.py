@@ -151,6 +151,23 @@ def test_the_pull_of_length_and_of_lists_is_told_apart():
     assert found["longer"].odds.low < 1 < found["longer"].odds.high
 
 
+def test_one_pull_that_always_won_does_not_hide_the_odds_of_the_others():
+    """The only heading among a thousand pairs was in the answer that was chosen."""
+    rng = np.random.default_rng(3)
+    comparisons = [comparison(n, "x" * 30, "y" * int(b)) for n, b in
+                   enumerate(rng.integers(20, 40, 1000))]  # fmt: skip
+    comparisons[0] = comparison(0, "# Heading\n" + "x" * 30, "y" * 30)
+    votes = [vote(comparisons[0], "a", left="b")]
+    for pair in comparisons[1:]:
+        left = str(rng.choice(["a", "b"]))
+        other = "b" if left == "a" else "a"
+        votes.append(vote(pair, left if rng.random() < 2 / 3 else other, left=left))
+    found = named(votes, comparisons)
+    assert found["heading"].odds is None
+    assert found["left"].odds.low < 2 < found["left"].odds.high
+    assert found["longer"].odds.low < 1 < found["longer"].odds.high
+
+
 def test_swapping_a_and_b_changes_nothing():
     rng = np.random.default_rng(2)
     comparisons = [comparison(n, "- x\n" * int(a), "word " * int(b)) for n, (a, b) in

@@ -118,6 +118,15 @@ def test_a_fitted_method_without_overlap_says_so_in_its_version(records):
     assert all(0.1 <= p.p_a <= 0.9 for p in found)  # one vote never says more
 
 
+def test_strengths_that_nobody_voted_beside_count_as_in_the_vote_share(records):
+    """Not as nothing: every pair would be a tie."""
+    comparisons, votes = records
+    single = [replace(vote, strength=1 + n % 3) for n, vote in enumerate(votes[::4])]
+    found, share = (aggregate(comparisons, single, method=m) for m in ("strength", "vote_share"))
+    assert [p.p_a for p in found] == pytest.approx([p.p_a for p in share])
+    assert {round(max(p.p_a, 1 - p.p_a), 3) for p in found} == {0.6, 0.636, 0.667}
+
+
 def test_a_method_that_does_not_apply_is_uncalibrated(records):
     comparisons, votes = records
     counted = counted_votes(comparisons, votes)

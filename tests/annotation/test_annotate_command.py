@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from urllib.request import urlopen
 
 import pytest
 from store_cases import pairs, vote
@@ -150,23 +151,48 @@ def test_a_folder_without_a_workspace_and_one_without_pairs_say_what_to_run(tmp_
     assert "nothing to label yet" in done.stderr
 
 
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_with_0_and_the_counts(pairs_file, by):
+def started(path):
+    """``prefkit annotate`` on ``path``, and its address once it answers."""
     running = subprocess.Popen(
-        [sys.executable, "-m", "prefkit", "annotate", str(pairs_file), *OPTIONS],
+        [sys.executable, "-m", "prefkit", "annotate", str(path), *OPTIONS],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert running.stderr is not None
     for line in running.stderr:
-        if re.search(r"http://127\.0\.0\.1:\d+/", line):
-            break
+        if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
+            return running, found.group()
+    raise AssertionError(f"it ended with {running.wait()}")
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_0_and_the_counts(pairs_file, by):
+    running, _ = started(pairs_file)
     running.send_signal(by)
     out, rest = running.communicate(timeout=30)
     assert running.returncode == 0, rest
     assert "Traceback" not in rest
     assert json.loads(out.splitlines()[-1])["open"] == 2
+
+
+def test_what_the_app_gives_out_is_aggregated_as_the_configuration_says(pairs_file):
+    prefkit("annotate", pairs_file, "--import-only")
+    workspace = Workspace.open(pairs_file.with_suffix(".prefkit"))
+    with VoteStore.open(workspace.store_path) as store:
+        store.add_votes([vote(c) for c in store.comparisons()])
+    with workspace.config_path.open("a") as config:
+        config.write("aggregate:\n  method: majority\n")
+    running, url = started(workspace.path)
+    try:
+        with urlopen(f"{url}api/v1/lead/export/preferences") as reply:
+            methods = {json.loads(line)["method"] for line in reply}
+        with urlopen(f"{url}api/v1/preferences") as reply:
+            methods |= {row["method"] for row in json.load(reply)["rows"]}
+    finally:
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=30)
+    assert methods == {"majority"}
 
 
 def test_raising_k_in_the_configuration_reopens_the_pairs(pairs_file):

@@ -52,6 +52,11 @@ def test_a_pace_that_may_be_nothing_has_no_last_day():
     assert found.early is not None
 
 
+def test_a_pace_of_a_lifetime_has_no_day_at_all():
+    found = forecast(Progress(100_000, 0, 5, 2), days(10, 10), TODAY)
+    assert (found.per_day, found.likely, found.early, found.late) == (10, None, None, None)
+
+
 def test_only_the_last_seven_days_of_work_count():
     found = forecast(Progress(1000, 300, 5, 2), days(*[1] * 20, *[100] * 7), TODAY)
     assert (found.n_days, found.per_day) == (7, 100)

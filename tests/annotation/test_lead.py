@@ -12,14 +12,13 @@ from store_cases import pair, pairs, vote
 from prefkit.aggregation.agreement import krippendorff_alpha
 from prefkit.annotation import lead as lead_module
 from prefkit.annotation import lead_files, lead_plots
-from prefkit.annotation.adjudication import REASONS
+from prefkit.annotation.adjudication import REASONS, Adjudication
 from prefkit.annotation.guidelines import Guidelines, put_in_force
 from prefkit.annotation.lead import Lead, plain
 from prefkit.annotation.settings import AnnotateSettings
 from prefkit.annotation.upkeep import prepare
 from prefkit.core.errors import DataError
 from prefkit.core.records import Comparison, Completion, Message, Prompt
-from prefkit.core.rng import derive_rng
 from prefkit.settings import parse_settings
 from prefkit.store import VoteStore
 from prefkit.store.leasing import repeat_id
@@ -302,6 +301,12 @@ def test_there_are_ten_reasons_in_four_classes():
     assert {kind for kind, _ in REASONS.values()} == {"Task", "Style", "Refusal", "Error"}
 
 
-def test_sides_of_cases_are_drawn_by_lot():
-    draws = [derive_rng("adjudicate", "salt", "rev", f"c{n}").random() < 0.5 for n in range(400)]
-    assert 160 < sum(draws) < 240
+def test_sides_of_cases_are_drawn_by_lot(store):
+    new = pairs(60)
+    store.add(new, k=2)
+    store.add_votes([v for c in new for v in (vote(c, "kim", "a"), vote(c, "lee", "b"))])
+    adjudication = Adjudication(store)
+    sides = [adjudication.open("rev", comparison.id).shown_first for comparison in new]
+    assert 18 < sides.count("a") < 42
+    others = [adjudication.open("second", comparison.id).shown_first for comparison in new]
+    assert sides != others

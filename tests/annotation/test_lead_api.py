@@ -151,6 +151,23 @@ def test_a_reviewer_is_blind_until_their_vote_is_stored(world):
     assert store.replay() == []
 
 
+def test_a_lead_who_opened_a_pair_reads_its_history_after_the_decision(world):
+    """Search leads to every pair, and so to the votes on one that is theirs to decide."""
+    store, callers, *_ = world
+    new = pair("Who wrote Faust?", "Goethe.", "Schiller.")
+    store.add([new], k=2)
+    store.add_votes([vote(new, "ana", "a", rationale="ana said so"), vote(new, "bo", "b")])
+    boss, address = callers["boss"], f"lead/comparisons/{new.id}"
+    assert "ana said so" in json.dumps(boss(address)[1])
+    case = boss(f"disputes/{new.id}/open", {})[1]
+    status, said = boss(address)
+    assert (status, "decide the pair first" in said["error"]) == (409, True)
+    assert "ana said so" not in json.dumps(said)
+    body = {"id": str(uuid.uuid4()), "token": case["token"], "key": "i"}
+    assert boss(f"disputes/{new.id}/decide", body)[0] == 200
+    assert "ana said so" in json.dumps(boss(address)[1])
+
+
 def test_who_may_not_decide_is_told_why(world):
     _, callers, disputed, _, left = world
     assert callers["kim"]("disputes")[0] == 403

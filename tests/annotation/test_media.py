@@ -46,6 +46,16 @@ def test_a_rater_who_was_shown_a_pair_gets_its_picture_and_nobody_else(team):
     assert team.client().get(f"/api/v1/media/{task}/0").status_code == 401
 
 
+def test_a_lead_gets_the_pictures_of_a_pair_that_was_shown_to_nobody(team):
+    (comparison,) = team.store.comparisons()
+    address = f"/api/v1/media/{comparison.id}/0"
+    reply = team.client(team.add("boss", "lead")).get(address)
+    assert (reply.status_code, reply.content) == (200, PNG)
+    assert "sandbox" in reply.headers["content-security-policy"]
+    for role in ("rater", "reviewer"):
+        assert team.client(team.add(role, role)).get(address).status_code == 404
+
+
 def test_what_lies_elsewhere_or_is_not_there_is_404(team):
     kim = team.client(team.add("kim"))
     task = kim.get("/api/v1/next").json()["pairs"][0]["task_id"]

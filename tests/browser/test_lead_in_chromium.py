@@ -95,6 +95,9 @@ def test_every_panel_is_drawn_and_nothing_hostile_runs(page):
         page.click(f'[data-tab="{name}"]')
         assert said in on(page, name).inner_text(), name
     assert on(page, "export").locator("a[download]").count() >= 5
+    about = page.locator("#pl-disputes .pl-about").all_inner_texts()
+    assert len(about) == len(set(about)) > 5
+    assert all(words.startswith("question ") for words in about)
     page.click('[data-tab="agreement"]')
     assert on(page, "agreement").locator("svg").count() == 2  # by week and by origin
     assert "onerror" in page.text_content("#pl-agreement")
@@ -134,7 +137,7 @@ def test_a_dispute_is_decided_blind_and_becomes_an_example(page):
     assert page.failed == []
 
 
-def test_a_reviewer_sees_the_pictures_of_a_pair(chromium, start_app, tmp_path):
+def test_the_pictures_of_a_pair_are_seen_in_search_and_in_its_case(chromium, start_app, tmp_path):
     folder = tmp_path / "work.prefkit"
     (folder / "media").mkdir(parents=True)
     (folder / "media" / "cat.png").write_bytes(png(40, 30))
@@ -148,10 +151,18 @@ def test_a_reviewer_sees_the_pictures_of_a_pair(chromium, start_app, tmp_path):
     page = chromium.new_page()
     page.goto(start_app(folder).url + "lead")
     on(page, "progress")
-    page.click('[data-tab="disputes"]')
-    on(page, "disputes").get_by_role("button", name="Decide", exact=True).click()
-    page.wait_for_function("document.querySelector('.pl-prompt img')?.naturalWidth === 40")
-    assert page.get_attribute(".pl-prompt img", "alt") == "[image: cat.png]"
+    page.click('[data-tab="search"]')
+    on(page, "search")
+    page.fill("#pl-q", "What?")
+    page.keyboard.press("Enter")
+    page.click("#pl-search >> text=Open")
+    for tab in ("search", "disputes"):
+        if tab == "disputes":
+            page.click('[data-tab="disputes"]')
+            on(page, tab).get_by_role("button", name="Decide", exact=True).click()
+        picture = f"#pl-{tab} .pl-prompt img"
+        page.wait_for_function(f"document.querySelector('{picture}')?.naturalWidth === 40")
+        assert page.get_attribute(picture, "alt") == "[image: cat.png]"
     page.close()
 
 

@@ -123,6 +123,41 @@ def test_prefkits_own_comparisons_and_votes_are_taken_over(run, tmp_path):
     assert "1 of 2 votes are on comparisons that" in err
 
 
+def own_votes(tmp_path, *votes):
+    """A file of one comparison and one of votes on it, and the words that import both."""
+    pairs = tmp_path / "p.jsonl"
+    pairs.write_text(json.dumps({"prompt": "q", "a": "x", "b": "y"}))
+    (comparison,) = load_comparisons(pairs)
+    write_records(tmp_path / "c.parquet", [comparison], Comparison)
+    rows = [{"comparison_id": comparison.id, **vote} for vote in votes]
+    (tmp_path / "v.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return "import", tmp_path / "c.parquet", "--votes", tmp_path / "v.jsonl"
+
+
+def test_a_hidden_repeat_does_not_replace_what_its_rater_said_first(run, tmp_path):
+    words = own_votes(
+        tmp_path,
+        {"choice": "a", "rater": "kim", "id": "1"},
+        {"choice": "b", "rater": "kim", "id": "2", "task_id": "a-hidden-repeat"},
+        {"choice": "b", "rater": "rev", "id": "3", "task_id": "a-reviewers-case"},
+    )
+    value = last_json(run(*words, "--json")[1])
+    assert (value["n_votes_added"], value["n_judgements_left_out"]) == (2, 1)
+    assert value["left_out"][0]["reason"] == "its rater voted on the pair before"
+    with opened(tmp_path / "c.prefkit") as store:
+        said = [(vote.choice, vote.replaces) for vote in store.votes()]
+    assert said == [("a", None), ("b", None)]
+
+
+def test_votes_of_nobody_are_not_taken_for_those_of_one_rater(run, tmp_path):
+    words = own_votes(tmp_path, {"choice": "a"}, {"choice": "a"}, {"choice": "b"})
+    code, out, err = run(*words)
+    assert (code, out) == (1, "")
+    assert "3 votes on comparison" in err
+    assert "add a column rater" in err
+    assert not (tmp_path / "c.prefkit").exists()
+
+
 def test_potatos_folder_is_imported(run, tmp_path):
     user = tmp_path / "out" / "kim"
     user.mkdir(parents=True)

@@ -133,6 +133,34 @@ def test_a_bad_annotation_is_named_by_file_row_and_number_and_can_be_left_out(tm
     assert len(imported.left_out) == 3
 
 
+@pytest.mark.parametrize("name", ["min.json", "min.csv"])
+def test_exports_of_label_studio_that_do_not_say_which_column_is_an_answer_are_refused(
+    tmp_path, name
+):
+    """As label_studio_sdk's converter writes JSON_MIN and CSV: taken for pairs, votes would go."""
+    row = {"id": 1, "prompt": "q", "answer1": "one", "answer2": "two", "pw": "left",
+           "annotator": 3, "annotation_id": 7, "created_at": "2026-03-09T21:52:49Z",
+           "updated_at": "2026-03-09T21:52:49Z", "lead_time": 4.2}  # fmt: skip
+    path = tmp_path / name
+    if name.endswith("json"):
+        path.write_text(json.dumps([row]))
+    else:
+        path.write_text(f"{','.join(row)}\n{','.join(map(str, row.values()))}\n")
+    rows = read_rows(path)
+    assert format_of(rows) == "label-studio"
+    with pytest.raises(DataError, match="JSON-MIN or CSV") as caught:
+        import_rows(rows, "label-studio", Asked(), WORDS)
+    assert "export as JSON" in (caught.value.hint or "")
+
+
+def test_reasons_under_a_name_that_nobody_used_are_asked_for(tmp_path):
+    rows = label_studio(tmp_path, task(1, [annotation(1, 3, {"selected": "left"})]))
+    with pytest.raises(DataError, match="no text under --rationale whi"):
+        import_rows(rows, "label-studio", Asked(rationale="whi"), WORDS)
+    assert import_rows(label_studio(tmp_path, task(1, [])), "label-studio",
+                       Asked(rationale="why"), WORDS).votes == []  # fmt: skip
+
+
 def test_of_several_questions_one_has_to_be_named(tmp_path):
     both = annotation(1, 3, {"selected": "left"})
     both["result"].append(
@@ -322,6 +350,17 @@ def test_the_export_of_potato_2_is_read_with_its_items(tmp_path):
     assert said_of(imported) == [("q1", "two 1", None, "kim"), ("q2", "one 2", 2, "rae")]
 
 
+def test_items_that_nobody_has_judged_are_pairs_too(tmp_path):
+    rows = rows_of([{"instance_id": "2", "user_id": "kim", "labels": {"p": {"selection": "A"}}}])
+    three = {"id": "3", "text": ["x", "y", "z"], "prompt": "q3"}
+    items = read_rows(write_lines(tmp_path / "data.jsonl", [*ITEMS, three]))
+    with pytest.raises(DataError, match=r"data.jsonl:3 \(item 3\): text has 3 items; expected two"):
+        import_rows(rows, "potato", Asked(items=items), WORDS)
+    imported = read(rows, "potato", items=items, skip_bad=True)
+    assert [comparison.prompt.text for comparison in imported.comparisons] == ["q2", "q1"]
+    assert said_of(imported) == [("q2", "one 2", None, "kim")]
+
+
 def test_items_may_name_their_sides_left_and_right(tmp_path):
     rows = rows_of([{"instance_id": 3, "user_id": "kim", "labels": {"p": {"selection": "A"}}}])
     items = rows_of([{"id": 3, "prompt": "q", "left": "l", "right": "r"}])
@@ -397,6 +436,21 @@ def test_rankings_say_which_answer_is_before_the_other():
 def test_a_choice_that_says_nothing_is_refused(word):
     with pytest.raises(ConfigError, match="expected THEIRS=OURS"):
         parse_choices([word])
+
+
+def test_a_sign_is_no_hyphen_and_the_two_ends_of_a_scale_stay_apart():
+    words = Words(parse_choices(["-1=a:1", "1=b:1", "-3=a:3", "3=b:3", "0=tie"]))
+    assert words.meaning("-1") == Said("a", 1)
+    assert words.meaning("1") == Said("b", 1)
+    assert words.meaning(" -3 ") == Said("a", 3)
+    with pytest.raises(ValueError, match="says neither"):
+        Words(parse_choices(["1=b"])).meaning("-1")
+
+
+def test_one_word_cannot_mean_two_things():
+    with pytest.raises(ConfigError, match="has another meaning already"):
+        parse_choices(["Bot wins=a", "bot  wins.=b"])
+    assert parse_choices(["Bot wins=a", "bot wins=a"]) == {"bot wins": Said("a")}
 
 
 def test_rows_of_pairs_are_no_export_of_a_tool():

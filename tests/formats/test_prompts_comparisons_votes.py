@@ -185,6 +185,16 @@ def test_votes_load_from_lines_and_from_our_own_file(tmp_path):
     assert pq.read_table(tmp_path / "votes.parquet").num_rows == 3
 
 
+def test_an_id_that_is_not_given_follows_from_what_the_row_says(tmp_path):
+    said = [{"comparison_id": "c", "choice": "a", "rater": rater} for rater in ("ann", "ben")]
+    first = load_votes(jsonl(tmp_path / "votes.jsonl", said))
+    # Next week's file of the same name: one row more in front, and ann said the same once more.
+    later = [{"comparison_id": "d", "choice": "b", "rater": "ann"}, *said, said[0]]
+    second = load_votes(jsonl(tmp_path / "votes.jsonl", later))
+    assert [vote.id for vote in second[1:3]] == [vote.id for vote in first]
+    assert len({vote.id for vote in second}) == 4
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -205,6 +215,8 @@ def test_votes_load_from_lines_and_from_our_own_file(tmp_path):
         ({"choice": "a", "active_ms": 1e300}, "active_ms is 1e+300; expected a number from 0"),
         ({"choice": "a", "at": "0001-01-01T00:00:00+10:00"}, "expected a year from 2"),
         ({"choice": "a", "comparison_id": None}, "comparison_id is missing"),
+        ({"choice": "a", "shown_first": "left"}, "shown_first is 'left'; expected a or b"),
+        ({"choice": "a", "guideline_version": ["v"]}, "guideline_version is ['v']; expected text"),
     ],
 )
 def test_a_malformed_vote_is_an_error_by_line(tmp_path, row, message):

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from lease_cases import Desk, plan, take
 from store_cases import pair, pairs, vote
 
+from prefkit.core.records import Comparison, Completion, Message, Part, Prompt
 from prefkit.store import queries
-from prefkit.store.disputes import inbox
+from prefkit.store.disputes import LONGEST, inbox
 from prefkit.store.queries import (
     PAGE,
     TookTooLong,
@@ -103,6 +104,24 @@ def test_the_most_disputed_come_first_and_unanimity_never(store):
         {new[2].id: 1.0, new[1].id: 2 / 3, new[4].id: 2 / 3}
     )
     assert {each.n_votes for each in found} == {3}
+
+
+def test_each_dispute_says_what_it_is_about(store):
+    long, short = pair("Why  is\nthe sky " + "so very blue " * 20 + "?"), pair("And the sea?")
+    turns = Prompt.make([Message.of("user", "Hello"), Message.of("assistant", "Hi"),
+                         Message.of("user", "Which one?")])  # fmt: skip
+    one, other = (Completion.make(turns.id, [Message.of("assistant", t)], "m") for t in "xy")
+    silent = Prompt.make([Message("user", (Part("image", path="cat.png"),))])
+    left, right = (Completion.make(silent.id, [Message.of("assistant", t)], "m") for t in "xy")
+    new = [long, short, Comparison.make(turns, one, other), Comparison.make(silent, left, right)]
+    store.add(new, k=2)
+    store.add_votes([v for c in new for v in (vote(c, "kim", "a"), vote(c, "lee", "b"))])
+    found, _ = inbox(store.database, "reviewer")
+    about = {each.comparison_id: each.about for each in found}
+    assert [about[each.id] for each in new[1:]] == ["And the sea?", "Which one?", ""]
+    assert about[long.id].startswith("Why is the sky so very blue")
+    assert about[long.id].endswith("…")
+    assert len(about[long.id]) <= LONGEST
 
 
 def test_pairs_that_still_wait_for_votes_and_machines_are_no_dispute(store):

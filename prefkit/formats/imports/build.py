@@ -52,6 +52,15 @@ def build(source: Source, asked: Asked, words: Words) -> Imported:
     """The records of a source; DataError names what is malformed, at most five of it."""
     if not source.rows.values and source.faults:
         raise DataError(_listed(source.faults), hint="there is nothing else in the file")
+    if (
+        asked.rationale is not None
+        and source.judgements
+        and not any(judgement.rationale for judgement in source.judgements)
+    ):
+        raise DataError(
+            f"{source.rows.source}: no text under --rationale {asked.rationale}",
+            hint="is that its name? leave it out where nobody gave reasons",
+        )
     rows = _with_prompt(source.rows, asked)
     origin = asked.source or source.name
     pairs, rows_out, bad_rows = _pairs(source, rows, origin, asked)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
+from prefkit.core.errors import DataError
 from prefkit.formats.imports.source import (
     Asked,
     Judgement,
@@ -21,19 +22,29 @@ from prefkit.formats.imports.source import (
 from prefkit.formats.rows import Rows
 
 _COMPARING = ("pairwise", "choices")
+_FLAT = {"annotation_id", "annotator"}
 Record = Mapping[str, Any]
 
 
 def is_label_studio(rows: Rows) -> bool:
-    """Tasks have their columns under ``data`` and their labels under ``annotations``."""
-    return {"data", "annotations"} <= set(rows.columns)
+    """Tasks have their columns under ``data`` and their labels under ``annotations``, or all in one
+    row, as JSON-MIN and CSV have them.
+    """
+    names = set(rows.columns)
+    return {"data", "annotations"} <= names or names >= _FLAT
 
 
 def read_label_studio(rows: Rows, asked: Asked) -> Source:
     """The tasks' data as rows, and every annotation's answer to the comparing question.
 
-    A cancelled annotation is a skip. Predictions are a model's and are not read.
+    A cancelled annotation is a skip. Predictions are a model's and are not read. DataError for
+    JSON-MIN and CSV: which of their columns is an answer they do not say.
     """
+    if {"data", "annotations"} - set(rows.columns) and set(rows.columns) >= _FLAT:
+        raise DataError(
+            f"{rows.source}: Label Studio's JSON-MIN or CSV, where answers are columns like others",
+            hint="export as JSON; or take the pairs alone, without their votes: --from pairs",
+        )
     places = [_place(rows, index) for index in range(len(rows.values))]
     values = [
         cast(Record, row["data"]) if isinstance(row.get("data"), Mapping) else {}

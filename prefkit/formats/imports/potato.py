@@ -68,6 +68,7 @@ def read_potato(rows: Rows, asked: Asked) -> Source:
             _read_row(row, place, rows, items, question, asked, source)
         except (ValueError, TypeError, KeyError) as error:
             source.faults.append((place, str(error)))
+    source.bad_rows |= items.add_rest()
     return source
 
 
@@ -175,6 +176,21 @@ class _Items:
             self.values.append(value)
             self.places.append(found_at)
         return self._number[key]
+
+    def add_rest(self) -> dict[int, str]:
+        """Add the given items that nobody has judged; what is wrong with which, by its number."""
+        bad: dict[int, str] = {}
+        for key, (item, found_at) in self._given.items():
+            if key in self._number:
+                continue
+            try:
+                value = self._split(item)
+            except ValueError as error:
+                bad[len(self.values)] = str(error)
+                value = {}
+            self.values.append(value)
+            self.places.append(f"{found_at} (item {key})")
+        return bad
 
     def _item(self, key: str, row: Record, place: str) -> tuple[Record, str]:
         if key in self._given:

@@ -42,6 +42,8 @@ _OTHERS: dict[str, Choice] = {
     "skip": "skip",
     "skipped": "skip",
 }
+# A hyphen joins two words ("model-b") or is a sign: "-1" and "1" are opposite ends of a scale.
+_BETWEEN = re.compile(r"[\s_]+(?:-+[\s_]+)*|(?<=\w)-+(?=\w)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,9 @@ class Words:
 
 
 def parse_choices(words: Sequence[str] | None) -> dict[str, Said]:
-    """``--choice 'THEIRS=OURS'`` or ``'THEIRS=OURS:STRENGTH'``; ConfigError for anything else."""
+    """``--choice 'THEIRS=OURS'`` or ``'THEIRS=OURS:STRENGTH'``; ConfigError for anything else, and
+    for one word with two meanings.
+    """
     found: dict[str, Said] = {}
     for word in words or ():
         theirs, equals, ours = word.rpartition("=")
@@ -132,12 +136,17 @@ def parse_choices(words: Sequence[str] | None) -> dict[str, Said]:
                 "with :1, :2 or :3 for how much better",
                 hint="--choice 'Response A is better=a:2'",
             )
-        found[theirs] = Said(cast(Choice, choice), int(strength) if colon else None)
+        said = Said(cast(Choice, choice), int(strength) if colon else None)
+        if found.setdefault(_plain(theirs), said) != said:
+            raise ConfigError(
+                f"--choice {word!r}: this word has another meaning already",
+                hint="give each word one; case and full stops do not tell two words apart",
+            )
     return found
 
 
 def _plain(word: str) -> str:
-    return " ".join(re.split(r"[\s_\-]+", word.strip().casefold())).strip(" .!")
+    return " ".join(_BETWEEN.split(word.strip().casefold())).strip(" .!")
 
 
 def _short(word: str) -> str:

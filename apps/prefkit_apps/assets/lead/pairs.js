@@ -6,14 +6,14 @@ function html(text, name) {
   return made;
 }
 
-// taskId: the case under which the reviewer was shown the pair; without one its media stay names.
+// taskId: the case under which a reviewer was shown the pair; for a lead, its comparison's id.
 function turns(list, label, taskId) {
   const made = make("div", { class: "pl-text", tabindex: "0", role: "group", "aria-label": label });
   for (const turn of list) {
     if (list.length > 1) made.append(make("p", { class: "pl-role" }, turn.role));
     const body = make("div", { dir: "auto" });
     body.innerHTML = turn.html || "<p><em>(empty)</em></p>";
-    if (taskId) body.querySelectorAll("figure[data-media]").forEach((figure) => fillFigure(figure, taskId));
+    body.querySelectorAll("figure[data-media]").forEach((figure) => fillFigure(figure, taskId));
     made.append(body);
   }
   return made;

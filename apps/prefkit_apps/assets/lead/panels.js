@@ -12,7 +12,7 @@ const PANELS = {
     if (forecast) {
       const span = forecast.late ? forecast.early + " to " + forecast.late : "no end is certain at this pace";
       const pace = forecast.low === null ? "from one day" : plain2(forecast.low) + " to " + plain2(forecast.high) + ", from " + forecast.n_days + " days";
-      tiles.push(["votes on a day of work", plain2(forecast.per_day), pace], ["likely done", forecast.likely, span]);
+      tiles.push(["votes on a day of work", plain2(forecast.per_day), pace], ["likely done", forecast.likely || "in ten years or later", span]);
     }
     into.replaceChildren(heading("Progress"), facts(tiles), figure(found.plot) || note("No person has voted yet."),
       days.length ? make("details", {}, make("summary", {}, "By day"),
@@ -25,7 +25,7 @@ const PANELS = {
     const names = { alpha: "Krippendorff’s α, ordinal", kappa: "κ, quadratic", ac1: "Gwet’s AC1" };
     const tiles = Object.entries(names).map(([key, name]) => [name,
       all[key] ? plain2(all[key].value) : "–",
-      all[key] ? (all[key].low === null ? "no interval from one comparison" : plain2(all[key].low) + " to " + plain2(all[key].high)) : all.why[key]]);
+      all[key] ? (all[key].low === null ? "too few comparisons for an interval" : plain2(all[key].low) + " to " + plain2(all[key].high)) : all.why[key]]);
     const scale = all.scale === "graded" ? "how much better a side is (−3 to 3)" : "the side alone, because some votes have no strength";
     const row = ([name, group]) => [name, group.n_comparisons, group.n_votes, estimate(group.alpha, plain2), estimate(group.kappa, plain2), estimate(group.ac1, plain2)];
     const columns = ["", "comparisons", "votes", "α", "κ", "AC1"];
@@ -81,6 +81,7 @@ const PANELS = {
         ? make("span", { class: "pl-note" }, "you voted on it: another reviewer decides")
         : make("button", { type: "button", class: "pl-plain", onclick: () => openCase(each) }, each.mine ? "Look at it" : "Decide");
       return make("li", {}, make("span", { class: "pl-grow" },
+        make("b", { class: "pl-about", dir: "auto" }, each.about || "(a prompt without words)"),
         percent(each.disagreement) + " of the pairs of " + each.n_votes + " votes differ" + flags), action);
     });
     const pages = Math.max(1, Math.ceil(found.total / found.of));

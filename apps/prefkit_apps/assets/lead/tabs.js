@@ -31,7 +31,7 @@ async function openPair(results, comparisonId, words) {
     const title = make("h2", { tabindex: "-1" }, "Pair " + comparisonId);
     const tags = Object.entries(found.tags).map(([name, value]) => name + ": " + value).join(", ");
     results.replaceChildren(title, note("origin " + (found.origin || "–") + (tags ? "; " + tags : "")),
-      pairView(found, "a: " + found.model_a, "b: " + found.model_b),
+      pairView({ ...found, task_id: comparisonId }, "a: " + found.model_a, "b: " + found.model_b),
       heading("What happened"), voteTable("History of this pair", found.history, found.left_slot),
       note("Left is a. Whoever has seen this is no longer blind: let somebody else decide it."),
       make("div", { class: "pl-row" }, make("button", { type: "button", class: "pl-plain", onclick: () => lookFor(results, words, null) }, "Back to the results")));

@@ -224,10 +224,10 @@ def append_one(
     insert: a statement that ends with INSERT_ONE; beside: its other values.
     """
     linked = link(row, 0, new)
-    seq, hooked = insert(connection, **event_row(linked), **(beside or {})).one()
-    linked = replace(linked, seq=seq)
+    given: Any = insert(connection, **event_row(linked), **(beside or {})).one()
+    linked = replace(linked, seq=given.seq)
     row.take(linked)
-    if hooked:
+    if given.hooked:
         _announce(connection, [linked])
     return linked
 

@@ -28,9 +28,7 @@ def read_preferences(database: Database, user_id: str) -> Preferences:
         return _chosen(connection, _of(user_id))
 
 
-def change_preferences(
-    database: Database, user_id: str, wished: Mapping[str, Any]
-) -> Preferences:
+def change_preferences(database: Database, user_id: str, wished: Mapping[str, Any]) -> Preferences:
     """What this person chose, with ``wished`` (fields of Preferences) in the place of what was
     there. Two changes at once leave both: the row is held from its reading to its writing."""
 

@@ -42,11 +42,11 @@ def change_preferences(database: Database, user_id: str, wished: Mapping[str, An
     return database.write(work)
 
 
-def _of(user_id: str) -> sa.Select[Any]:
+def _of(user_id: str) -> sa.Select[Any, Any]:
     return sa.select(users.c.locale, users.c.prefs).where(users.c.id == user_id)
 
 
-def _chosen(connection: sa.Connection, query: sa.Select[Any]) -> Preferences:
+def _chosen(connection: sa.Connection, query: sa.Select[Any, Any]) -> Preferences:
     row = connection.execute(query).first()
     if row is None:
         return Preferences()

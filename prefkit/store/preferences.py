@@ -28,9 +28,7 @@ def read_preferences(database: Database, user_id: str) -> Preferences:
         return _chosen(connection, _of(user_id))
 
 
-def change_preferences(
-    database: Database, user_id: str, wished: Mapping[str, Any]
-) -> Preferences:
+def change_preferences(database: Database, user_id: str, wished: Mapping[str, Any]) -> Preferences:
     """What this person chose, with ``wished`` (fields of Preferences) in the place of what was
     there. Two changes at once leave both: the row is held from its reading to its writing."""
 
@@ -44,11 +42,11 @@ def change_preferences(
     return database.write(work)
 
 
-def _of(user_id: str) -> sa.Select[Any]:
+def _of(user_id: str) -> sa.Select[Any, Any]:
     return sa.select(users.c.locale, users.c.prefs).where(users.c.id == user_id)
 
 
-def _chosen(connection: sa.Connection, query: sa.Select[Any]) -> Preferences:
+def _chosen(connection: sa.Connection, query: sa.Select[Any, Any]) -> Preferences:
     row = connection.execute(query).first()
     if row is None:
         return Preferences()

@@ -80,7 +80,9 @@ def test_two_wishes_at_once_are_both_kept(team):
     with ThreadPoolExecutor(2) as threads:
         for n in range(25):
             wished = {"locale": ("fr", "zh")[n % 2]}, {"keys": {"undo": f"{n}"}}
-            sent = [threads.submit(wish, tab, **what) for tab, what in zip(tabs, wished, strict=True)]
+            sent = [
+                threads.submit(wish, tab, **what) for tab, what in zip(tabs, wished, strict=True)
+            ]
             assert [one.result() for one in sent] == [200, 200]
             kept = read_preferences(team.store.database, kim.id)
             assert {"locale": kept.locale, "keys": kept.keys} == wished[0] | wished[1]

@@ -133,11 +133,12 @@ def test_a_client_follows_no_redirect_with_its_token():
         assert len(got) == 1
 
 
-@pytest.mark.parametrize("said", [b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{", b"", b"no HTTP"])
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{", b"", b"no HTTP"]
+)
 def test_an_answer_that_is_cut_off_is_said_as_every_other_fault(said):
-    with speaking([said]) as address:
-        with pytest.raises(ApiError, match="no answer") as error:
-            Client(address, "x").project()
+    with speaking([said]) as address, pytest.raises(ApiError, match="no answer") as error:
+        Client(address, "x").project()
     assert error.value.status is None
 
 

@@ -103,7 +103,9 @@ def test_an_edit_that_is_too_long_is_said_before_the_vote(page, start_app, tmp_p
     page.keyboard.press("Delete")
     page.keyboard.press("Control+Enter")
     field = page.locator("#pk-edit")
-    assert field.evaluate("e => e.validationMessage") == f"An edit has at most {LONGEST} characters."
+    assert (
+        field.evaluate("e => e.validationMessage") == f"An edit has at most {LONGEST} characters."
+    )
     assert page.locator('dialog[data-panel="edit"]').is_visible()
     page.fill("#pk-edit", "short")
     page.keyboard.press("Control+Enter")

@@ -83,9 +83,14 @@ class Database:
         """What one statement finds, without a transaction around it."""
         with self.faults():
             connection = self.engine.raw_connection()
+            driver: Any = connection.driver_connection
             try:
+                if not self.is_sqlite:
+                    driver.autocommit = True  # BEGIN and ROLLBACK are two ways there and back
                 return question.run(self.engine.dialect, connection, values)
             finally:
+                if not self.is_sqlite and not driver.closed:
+                    driver.autocommit = False
                 connection.close()
 
     @contextmanager

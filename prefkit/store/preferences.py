@@ -25,7 +25,7 @@ class Preferences:
 def read_preferences(database: Database, user_id: str) -> Preferences:
     """What this person chose; all left open for one who chose nothing or is not known."""
     with database.reading() as connection:
-        return _chosen(connection, _of(user_id))
+        return _chosen(connection, user_id, hold=False)
 
 
 def change_preferences(database: Database, user_id: str, wished: Mapping[str, Any]) -> Preferences:
@@ -33,7 +33,7 @@ def change_preferences(database: Database, user_id: str, wished: Mapping[str, An
     there. Two changes at once leave both: the row is held from its reading to its writing."""
 
     def work(connection: sa.Connection) -> Preferences:
-        chosen = replace(_chosen(connection, _of(user_id).with_for_update()), **wished)
+        chosen = replace(_chosen(connection, user_id, hold=True), **wished)
         prefs = json.dumps({"theme": chosen.theme, "keys": dict(chosen.keys)}, sort_keys=True)
         change = sa.update(users).where(users.c.id == user_id, users.c.erased_at.is_(None))
         connection.execute(change.values(locale=chosen.locale, prefs=prefs))
@@ -42,12 +42,9 @@ def change_preferences(database: Database, user_id: str, wished: Mapping[str, An
     return database.write(work)
 
 
-def _of(user_id: str) -> sa.Select[Any, Any]:
-    return sa.select(users.c.locale, users.c.prefs).where(users.c.id == user_id)
-
-
-def _chosen(connection: sa.Connection, query: sa.Select[Any, Any]) -> Preferences:
-    row = connection.execute(query).first()
+def _chosen(connection: sa.Connection, user_id: str, *, hold: bool) -> Preferences:
+    query = sa.select(users.c.locale, users.c.prefs).where(users.c.id == user_id)
+    row = connection.execute(query.with_for_update() if hold else query).first()
     if row is None:
         return Preferences()
     kept: dict[str, Any] = json.loads(row.prefs) if row.prefs else {}

@@ -30,6 +30,7 @@ def views(page, app):
     page.keyboard.press("a")
     page.keyboard.press("1")
     page.keyboard.press("f")
+    page.keyboard.press("Escape")
     page.keyboard.press("r")
     page.keyboard.type("why")
     page.keyboard.press("Escape")

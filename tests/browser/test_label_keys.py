@@ -110,8 +110,8 @@ def test_reason_confidence_edit_and_flag_go_with_the_vote(page, start_app, tmp_p
     page.keyboard.type("It is 1 word shorter? ux7")
     page.keyboard.press("Escape")
     page.keyboard.press("f")
-    page.fill("#pk-note", "odd")
-    page.keyboard.press("Tab")
+    page.keyboard.type("odd, 1 of 7: u")
+    page.keyboard.press("Enter")
     said(page, "Flagged")
     page.keyboard.press("e")
     assert page.input_value("#pk-edit") in ("one answer", "two answers")
@@ -130,7 +130,7 @@ def test_reason_confidence_edit_and_flag_go_with_the_vote(page, start_app, tmp_p
     with VoteStore.open(folder / "votes.db") as store, store.database.reading() as connection:
         notes = connection.exec_driver_sql("SELECT text FROM texts WHERE field = 'note'").all()
         flags = connection.exec_driver_sql("SELECT COUNT(*) FROM flags").scalar()
-    assert ([note for (note,) in notes], flags) == (["odd"], 1)
+    assert ([note for (note,) in notes], flags) == (["odd, 1 of 7: u"], 1)
 
 
 def test_a_strong_vote_asks_for_its_reason_once(page, start_app, tmp_path):

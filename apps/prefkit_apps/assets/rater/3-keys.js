@@ -74,6 +74,7 @@ function onKey(event) {
     return;
   }
   if (event.key === "Escape") { onEscape(event); return; }
+  if (event.key === "Enter" && event.target.id === "pk-note") { event.target.blur(); return; }
   if (isTyping(event.target)) return;
   const key = nameOfKey(event);
   if (!key) return;

@@ -185,6 +185,13 @@ function flag(on) {
   drain();
 }
 
+// What is typed next is meant for the field that opens, and must not be taken for votes.
+function flagByHand() {
+  if (!S.draft) return;
+  flag(!S.draft.flagged);
+  if (S.draft.flagged) find("#pk-note").focus();
+}
+
 function openEdit() {
   if (!S.shown) return;
   const { edit, typed } = S.draft;

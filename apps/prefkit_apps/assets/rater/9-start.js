@@ -5,7 +5,7 @@ function act(action, from) {
   const deeds = {
     undo, send: () => leaveReason(from), fold: toggleFold, edit: openEdit, ask: startAsking, reason: openReason,
     diff: () => toggleMode("diff"), raw: () => toggleMode("raw"),
-    flag: () => { if (S.draft) flag(!S.draft.flagged); },
+    flag: flagByHand,
     guidelines: openGuidelines, history: openHistory, help: () => togglePanel("help"),
     "log-out": logOut,
   };

@@ -11,6 +11,7 @@ from app_cases import serving, team_of
 from ports import free_port
 from store_cases import pairs
 
+from prefkit.annotation.guard import MAX_BODY
 from prefkit.annotation.routes import POLICY
 from prefkit.store import VoteStore
 from prefkit_apps.annotate import build_page
@@ -168,7 +169,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(place, monkeypatch):
 def test_a_body_larger_than_it_said_is_cut(place):
     port, cookie, _ = place
     headers = {"host": f"127.0.0.1:{port}", "cookie": cookie, "x-prefkit": "1"}
-    large = request("POST", "/api/v1/undo", headers, b" " * 70_000)
+    large = request("POST", "/api/v1/undo", headers, b" " * (MAX_BODY + 1))
     assert answer(port, large) == 413
     chunked = request("POST", "/api/v1/undo", {**headers, "transfer-encoding": "chunked"})
     chunks = b"".join(b"2000\r\n" + b" " * 0x2000 + b"\r\n" for _ in range(20))

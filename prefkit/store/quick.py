@@ -74,7 +74,7 @@ class _Prepared:
 class Quick:
     """A statement that is compiled once and run on the driver's own cursor.
 
-    For what every vote runs: SQLAlchemy takes ten times as long for it as SQLite does. Values and
+    For what every vote runs: SQLAlchemy takes longer for a statement than SQLite does. Values and
     cells of a Core statement are converted by the types of its columns. Plain SQL, with ``:name``
     for its values, is for texts and numbers: a boolean comes back as 0 or 1 from SQLite.
     values: the columns that an INSERT or UPDATE sets.

@@ -128,9 +128,9 @@ def test_what_to_show_is_asked_once_at_a_time(page, start_app, tmp_path):
             "name => (name === 'online' ? window : document).dispatchEvent(new Event(name))", event
         )
     page.wait_for_timeout(300)
-    (only,) = held
-    only.continue_()
-    settle(page)
+    assert len(held) == 1, "asked again while the first answer was on its way"
+    held[0].continue_()
+    assert settle(page) == "ready"
 
 
 def test_votes_are_listed_once_however_fast_the_list_is_opened(page, start_app, tmp_path):
